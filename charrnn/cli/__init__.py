@@ -1,0 +1,90 @@
+"""The command line. One file per command, each: parse, one library call, print. Only this package knows click.
+
+Nothing here imports torch at the top: ``charrnn --help`` answers at once.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import NoReturn
+
+import click
+
+from charrnn.cli.config import config
+from charrnn.cli.corpus import corpus
+from charrnn.cli.eval import evaluate
+from charrnn.cli.sample import sample
+from charrnn.cli.train import train
+from charrnn.errors import CharRNNError, ConfigError
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.option("--debug", is_flag=True, help="Show a traceback with an error.")
+@click.version_option(package_name="charrnn")
+@click.pass_context
+def cli(context: click.Context, debug: bool) -> None:
+    """Train character-level recurrent networks, and see why they do or do not learn.
+
+    \b
+    Start with:
+      charrnn train --config quickstart.yaml
+      charrnn sample --checkpoint runs/quickstart
+    """
+    context.obj = {"debug": debug}
+    if os.environ.get("NO_COLOR"):
+        context.color = False
+
+
+for command in (train, sample, evaluate, corpus, config):
+    cli.add_command(command)
+
+
+def main() -> NoReturn:
+    """The entry point: runs a command and turns every error into a message and an exit code."""
+    # OpenMP threads that spin at barriers make two trainings on one machine hundreds of times slower; a short spin
+    # costs one training nothing. Read once, when torch is imported.
+    os.environ.setdefault("GOMP_SPINCOUNT", "2000")
+    try:
+        code = cli.main(standalone_mode=False)
+    except BrokenPipeError:
+        _leave_closed_pipe()
+    except click.ClickException as error:
+        error.show()
+        code = error.exit_code
+    except (click.Abort, KeyboardInterrupt):
+        code = 130
+    except CharRNNError as error:
+        code = _show_error(error)
+    except Exception as error:
+        code = _show_crash(error)
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def _debugging() -> bool:
+    return "--debug" in sys.argv[1:]
+
+
+def _show_error(error: CharRNNError) -> int:
+    if _debugging():
+        raise error
+    mark = click.style("error:", fg="red", bold=True)
+    lines = error.problems if isinstance(error, ConfigError) else [str(error)]
+    for line in lines:
+        click.echo(f"{mark} {line}", err=True, color=False if os.environ.get("NO_COLOR") else None)
+    return error.exit_code
+
+
+def _show_crash(error: Exception) -> int:
+    """What nobody foresaw: still one line, and how to learn more."""
+    if _debugging():
+        raise error
+    cause = " ".join(str(error).split())[:300]
+    click.echo(f"internal error: {type(error).__name__}: {cause}; run 'charrnn --debug ...' to see where", err=True)
+    return 1
+
+
+def _leave_closed_pipe() -> NoReturn:
+    """Whoever read our output has gone, as ``head`` does: no message, and no second error while closing."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    sys.exit(0)

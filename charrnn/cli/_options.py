@@ -1,0 +1,65 @@
+"""Options that several commands share, and how they become overrides of a config."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+if TYPE_CHECKING:
+    from charrnn.config.settings import NamedOverride
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+# Where an option with a short name of its own goes in the config.
+PATHS = {
+    "data": ("corpus", "source"),
+    "seed": ("training", "seed"),
+    "device": ("training", "device"),
+    "max_time": ("training", "max_time"),
+    "name": ("run", "name"),
+    "out": ("run", "out"),
+    "temperature": ("sampling", "temperature"),
+    "top_k": ("sampling", "top_k"),
+    "top_p": ("sampling", "top_p"),
+    "length": ("sampling", "length"),
+}
+
+
+def set_option(command: Command) -> Command:
+    """``--set section.key=value``, repeatable."""
+    return click.option(
+        "--set",
+        "assignments",
+        multiple=True,
+        metavar="KEY=VALUE",
+        help="Override a setting: training.lr=2e-3.",
+    )(command)
+
+
+def checkpoint_option(command: Command) -> Command:
+    """``--checkpoint``: a checkpoint file or a run folder."""
+    return click.option(
+        "--checkpoint",
+        required=True,
+        type=click.Path(path_type=Path),
+        help="A checkpoint file, or a run folder (its best checkpoint).",
+    )(command)
+
+
+def device_option(command: Command) -> Command:
+    """``--device``."""
+    return click.option("--device", metavar="auto|cpu|cuda[:N]", help="Where to compute.")(command)
+
+
+def overrides(**options: Any) -> list[NamedOverride]:
+    """The options that were given, as overrides that messages call by the option's name."""
+    from charrnn.config.settings import NamedOverride
+
+    return [
+        NamedOverride(PATHS[name], value, f"--{name.replace('_', '-')} {value}")
+        for name, value in options.items()
+        if value is not None
+    ]

@@ -1,0 +1,107 @@
+"""What a person sees on stderr while a model trains: a bar on a terminal, plain lines elsewhere."""
+
+from __future__ import annotations
+
+import math
+import sys
+import time
+from typing import Any
+
+import click
+from tqdm import tqdm
+
+PLAIN_LINE_SECONDS = 10.0
+BAR = "{percentage:3.0f}%|{bar:12}| {desc}"
+
+
+class TerminalReporter:
+    """Shows what the loop tells. A context manager: the bar is closed at the end."""
+
+    def __init__(self, baselines: dict[str, float], best_val_loss: float | None) -> None:
+        self.baselines = baselines
+        self.best = best_val_loss
+        self._on_terminal = sys.stderr.isatty()
+        self._begun = time.monotonic()
+        self._first_progress: float | None = None
+        self._last_line = -math.inf
+
+    def __enter__(self) -> TerminalReporter:
+        self._bar = tqdm(total=1.0, bar_format=BAR, disable=not self._on_terminal, dynamic_ncols=True, leave=False)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bar.close()
+
+    def logged(self, row: dict[str, Any], progress: float) -> None:
+        """Refresh the bar; without a terminal a plain line now and then."""
+        line = self._line(row, progress)
+        if self._on_terminal:
+            self._bar.n = progress
+            self._bar.set_description_str(line)
+        elif time.monotonic() - self._last_line >= PLAIN_LINE_SECONDS:
+            self._last_line = time.monotonic()
+            click.echo(f"{progress:4.0%}  {line}", err=True)
+
+    def evaluated(self, row: dict[str, Any], sample: str) -> None:
+        """One line of losses beside what the text's n-grams would give, and a short sample."""
+        loss = row["val_loss"]
+        if self.best is None or loss < self.best:
+            self.best = loss
+        cold = f"  cold {row['val_loss_cold']:.4f}" if "val_loss_cold" in row else ""
+        train = f"train {self._train_loss:.4f}  " if hasattr(self, "_train_loss") else ""
+        known = "  ".join(f"{name} {self.baselines[name]:.2f}" for name in ("unigram", "bigram"))
+        self._write(
+            f"step {row['step']:,}  {train}validation {loss:.4f} nats/char ({loss / math.log(2):.4f} bpc){cold}"
+            f"  best {self.best:.4f}  [{known}]"
+        )
+        if sample:
+            self._write("\n".join(f"    | {line}" for line in sample.strip("\n").split("\n")))
+
+    def _write(self, text: str) -> None:
+        self._bar.clear()
+        click.echo(text, err=True)
+        self._bar.refresh()
+
+    def _line(self, row: dict[str, Any], progress: float) -> str:
+        self._train_loss = row["train_loss"]
+        best = "" if self.best is None else f"  best {self.best:.3f}"
+        return (
+            f"step {row['step']:,}  loss {row['train_loss']:.3f}{best}  |g| {row['grad_norm']:.2f}"
+            f"  lr {row['lr']:.1e}  {row['chars_per_sec'] / 1000:.1f}k char/s{self._time_left(progress)}"
+        )
+
+    def _time_left(self, progress: float) -> str:
+        """From the share done since this session began: a resumed run starts in the middle."""
+        if self._first_progress is None:
+            self._first_progress = progress
+            self._begun = time.monotonic()
+        done = progress - self._first_progress
+        if done <= 0:
+            return ""
+        return f"  {format_seconds((time.monotonic() - self._begun) * (1 - progress) / done)} left"
+
+
+def format_seconds(seconds: float) -> str:
+    """``0:42``, ``12:03``, ``1:02:03``."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+
+
+def format_bytes(count: float) -> str:
+    """A size for people: ``1.1 MB``."""
+    for unit in ("bytes", "kB", "MB", "GB"):
+        if count < 1000:
+            return f"{count:.0f} {unit}" if unit == "bytes" else f"{count:.1f} {unit}"
+        count /= 1000
+    return f"{count:.1f} TB"
+
+
+def warn(text: str) -> None:
+    """A warning in plain sight."""
+    click.echo(f"{click.style('warning:', fg='yellow', bold=True)} {text}", err=True)
+
+
+def say(text: str) -> None:
+    """A message; results go to stdout, this does not."""
+    click.echo(text, err=True)

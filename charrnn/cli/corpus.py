@@ -1,0 +1,91 @@
+"""``charrnn corpus``: the texts that can be trained on."""
+
+from __future__ import annotations
+
+import json
+import math
+from typing import Any
+
+import click
+
+from charrnn.cli._options import set_option
+from charrnn.cli._terminal import format_bytes, say, warn
+
+
+@click.group()
+def corpus() -> None:
+    """List, fetch and measure texts.
+
+    \b
+    Examples:
+      charrnn corpus ls
+      charrnn corpus stats my.txt
+    """
+
+
+@corpus.command()
+def ls() -> None:
+    """The corpora known by name."""
+    from charrnn.text.named import NAMED
+
+    for name, known in NAMED.items():
+        click.echo(f"{name:12} {known.description}")
+
+
+@corpus.command()
+@click.argument("name")
+def fetch(name: str) -> None:
+    """Find a named corpus, downloading it once where needed, and print where it is."""
+    from charrnn.errors import UsageError
+    from charrnn.text.named import NAMED, find_named
+    from charrnn.text.places import Places
+
+    if name not in NAMED:
+        raise UsageError(f"{name}: no corpus of this name; there are {', '.join(NAMED)}")
+    parts = find_named(name, Places.from_environment())
+    click.echo(parts[0][0] if len(parts) == 1 else f"{len(parts)} files, the first {parts[0][0]}")
+
+
+@corpus.command()
+@click.argument("source")
+@set_option
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+def stats(source: str, assignments: tuple[str, ...], as_json: bool) -> None:
+    """Size, characters, splits and n-gram entropies of a corpus by name or path."""
+    from charrnn.cli._options import overrides
+    from charrnn.config.loader import load_config
+    from charrnn.text.corpus import find_corpus
+    from charrnn.text.encoded import encode_corpus
+    from charrnn.text.places import Places
+    from charrnn.text.stats import corpus_stats
+
+    config = load_config(None, ["training.epochs=1", *assignments], overrides(data=source)).corpus
+    places = Places.from_environment()
+    found = find_corpus(config, places)
+    values = corpus_stats(found, encode_corpus(found, config, places))
+    click.echo(json.dumps(values) if as_json else _table(values))
+    for note in values["notes"]:
+        warn(note)
+    if values["carriage_returns"]:
+        say(f"note: {values['carriage_returns']:,} carriage returns (CR) are kept as characters of the text")
+
+
+def _table(values: dict[str, Any]) -> str:
+    files = values["files"]
+    lines = [
+        f"name          {values['name']}",
+        f"files         {len(files)}, joined in this order: {', '.join(files[:3])}{' ...' if len(files) > 3 else ''}",
+        f"size          {format_bytes(values['bytes'])} ({values['bytes']:,} bytes), "
+        f"{values['characters']:,} characters",
+        f"sha256        {values['sha256']}",
+        f"vocabulary    {values['vocabulary_size']} {values['vocabulary']}",
+        "most frequent " + ", ".join(f"{name} {count:,}" for name, count in values["most_frequent"].items()),
+        "splits        " + ", ".join(f"{name} {count:,}" for name, count in values["splits"].items()),
+    ]
+    if values["unseen_in_training"]:
+        unseen = list(values["unseen_in_training"].items())
+        shown = ", ".join(f"{name} {count}" for name, count in unseen[:8])
+        lines.append(f"not in train  {len(unseen)} symbols: {shown}{' ...' if len(unseen) > 8 else ''}")
+    for name, nats in values["baselines"].items():
+        lines.append(f"{name:13} {nats:.4f} nats/char ({nats / math.log(2):.4f} bpc)")
+    return "\n".join(lines)

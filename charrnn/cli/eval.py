@@ -1,0 +1,69 @@
+"""``charrnn eval``: how well a network predicts a text."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from charrnn.cli._options import checkpoint_option, device_option
+from charrnn.errors import Interrupted
+
+if TYPE_CHECKING:
+    from charrnn.text.vocabulary import OnUnknown
+    from charrnn.training.scoring import Report
+
+
+@click.command(name="eval")
+@checkpoint_option
+@click.option("--data", metavar="PATH", help="Score this file or folder instead of the model's own text.")
+@click.option(
+    "--split",
+    type=click.Choice(["train", "val", "test", "all"]),
+    help="Which part; default: val, or all of --data.",
+)
+@click.option(
+    "--on-unknown",
+    type=click.Choice(["error", "skip"]),
+    default="error",
+    show_default=True,
+    help="Characters of --data that the model does not know.",
+)
+@device_option
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+def evaluate(
+    checkpoint: Path, data: str | None, split: str | None, on_unknown: OnUnknown, device: str | None, as_json: bool
+) -> None:
+    """Loss over a whole part of the text, from a carried and from a cold state.
+
+    \b
+    Examples:
+      charrnn eval --checkpoint runs/shakespeare
+      charrnn eval --checkpoint runs/shakespeare --data sonnets.txt --json
+    """
+    from charrnn.cli._interrupts import Interrupts
+    from charrnn.runs.saved import load_model
+    from charrnn.text.places import Places
+    from charrnn.training.precision import choose_device
+    from charrnn.training.scoring import score_model
+
+    saved = load_model(checkpoint, choose_device(device or "auto"))
+    with Interrupts() as interrupts:
+        report = score_model(saved, Places.from_environment(), data, split, on_unknown, interrupts)
+    if report is None:
+        raise Interrupted("interrupted", interrupts.received or 0)
+    click.echo(json.dumps(report.to_dict()) if as_json else _table(report))
+
+
+def _table(report: Report) -> str:
+    lines = [
+        f"{report.text_name}, {report.split}: {report.carried.characters:,} characters",
+        f"{'':9}{'nats/char':>10}{'bpc':>9}{'perplexity':>12}",
+    ]
+    measured: dict[str, Any] = {"carried": report.carried.nats_per_char, "cold": report.cold.nats_per_char}
+    for name, nats in {**measured, **report.baselines}.items():
+        lines.append(f"{name:9}{nats:10.4f}{nats / math.log(2):9.4f}{math.exp(min(nats, 700)):12.3f}")
+    return "\n".join(lines)

@@ -1,0 +1,152 @@
+"""``charrnn sample``: text from a trained network."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from charrnn.cli._options import checkpoint_option, device_option, overrides
+from charrnn.errors import Interrupted, UsageError
+
+if TYPE_CHECKING:
+    from charrnn.text.vocabulary import OnUnknown
+
+
+@click.command()
+@checkpoint_option
+@click.option("--prompt", metavar="TEXT", help="Text to go on from; - reads it from standard input.")
+@click.option("--prompt-file", type=click.Path(path_type=Path), help="Read the prompt from this file.")
+@click.option("--length", type=int, help="Characters to write.")
+@click.option("--temperature", type=float, help="0 is greedy, 1 the model's own distribution.")
+@click.option("--top-k", type=int, help="Choose among the K likeliest characters.")
+@click.option("--top-p", type=float, help="Choose among the likeliest that add up to P.")
+@click.option("--num", type=click.IntRange(1, 10_000), default=1, show_default=True, help="Number of samples.")
+@click.option("--stop", metavar="STRING", help="End a sample where this string appears (it is not printed).")
+@click.option("--seed", type=click.IntRange(0, 2**63 - 1), default=1, show_default=True, help="Same seed, same text.")
+@click.option(
+    "--on-unknown",
+    type=click.Choice(["error", "skip"]),
+    default="error",
+    show_default=True,
+    help="Characters of the prompt that the model does not know.",
+)
+@device_option
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+def sample(
+    checkpoint: Path,
+    prompt: str | None,
+    prompt_file: Path | None,
+    num: int,
+    stop: str | None,
+    seed: int,
+    on_unknown: OnUnknown,
+    device: str | None,
+    as_json: bool,
+    **settings: Any,
+) -> None:
+    """Write text with a trained network; characters appear as they are drawn.
+
+    \b
+    Examples:
+      charrnn sample --checkpoint runs/shakespeare
+      charrnn sample --checkpoint runs/shakespeare --prompt "ROMEO:" --temperature 0.7 --num 3
+    """
+    from charrnn.cli._interrupts import Interrupts
+    from charrnn.config.loader import revise_config
+    from charrnn.runs.saved import load_model
+    from charrnn.sampling.sampler import generate
+    from charrnn.training.precision import choose_device
+
+    start = _read_prompt(prompt, prompt_file)
+    saved = load_model(checkpoint, choose_device(device or "auto"))
+    config = revise_config(saved.config, options=overrides(**settings)).sampling
+    pieces = generate(saved.model, saved.vocabulary, config, prompt=start, num=num, seed=seed, on_unknown=on_unknown)
+    with Interrupts() as interrupts:
+        polled = _until(pieces, interrupts)
+        if as_json:
+            texts = _collect(polled, num, stop)
+            click.echo(json.dumps({"prompt": start, "seed": seed, "samples": texts}))
+        else:
+            _stream(polled, start, num, stop)
+    if interrupts.received is not None:
+        raise Interrupted("interrupted", interrupts.received)
+
+
+def _read_prompt(prompt: str | None, file: Path | None) -> str:
+    if prompt is not None and file is not None:
+        raise UsageError("give --prompt or --prompt-file, not both")
+    try:
+        raw = file.read_bytes() if file is not None else sys.stdin.buffer.read() if prompt == "-" else None
+    except OSError as error:
+        raise UsageError(f"{file}: cannot read the prompt: {error.strerror}") from error
+    if raw is None:
+        return prompt or ""
+    try:
+        return raw.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise UsageError(f"{file or 'standard input'}: the prompt is not UTF-8 at byte {error.start}") from error
+
+
+def _until(pieces: Iterator[list[str]], interrupts: Any) -> Iterator[list[str]]:
+    for piece in pieces:
+        if interrupts():
+            return
+        yield piece
+
+
+def _stream(pieces: Iterator[list[str]], prompt: str, num: int, stop: str | None) -> None:
+    """The first sample as it comes; the others, drawn beside it in the same batch, after it."""
+    from charrnn.sampling.stopping import StopAt
+
+    stops = [StopAt(stop) for _ in range(num)]
+    waiting = [[prompt] for _ in range(num)]
+    shown = _Output()
+    if num > 1:
+        shown.write(f"--- 1 of {num}\n")
+    shown.write(prompt)
+    for step in pieces:
+        for index, piece in enumerate(step):
+            text = stops[index].feed(piece)
+            shown.write(text) if index == 0 else waiting[index].append(text)
+        if all(s.done for s in stops):
+            break
+    shown.write(stops[0].flush())
+    shown.end_line()
+    for index in range(1, num):
+        shown.write(f"--- {index + 1} of {num}\n" + "".join(waiting[index]) + stops[index].flush())
+        shown.end_line()
+
+
+class _Output:
+    """Standard output, one flushed piece after another."""
+
+    def __init__(self) -> None:
+        self._last = "\n"
+
+    def write(self, text: str) -> None:
+        if text:
+            click.echo(text.encode("utf-8", "replace"), nl=False)
+            self._last = text[-1]
+
+    def end_line(self) -> None:
+        """A line break, if there is none: a shell prompt should not stand behind the text."""
+        if self._last != "\n":
+            self.write("\n")
+
+
+def _collect(pieces: Iterator[list[str]], num: int, stop: str | None) -> list[str]:
+    from charrnn.sampling.stopping import StopAt
+
+    stops = [StopAt(stop) for _ in range(num)]
+    texts: list[list[str]] = [[] for _ in range(num)]
+    for step in pieces:
+        for text, stopper, piece in zip(texts, stops, step, strict=True):
+            text.append(stopper.feed(piece))
+        if all(s.done for s in stops):
+            break
+    return ["".join(text) + stopper.flush() for text, stopper in zip(texts, stops, strict=True)]

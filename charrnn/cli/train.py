@@ -1,0 +1,156 @@
+"""``charrnn train``: a text in, a trained network out."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from charrnn.cli._options import device_option, overrides, set_option
+from charrnn.cli._terminal import TerminalReporter, format_bytes, format_seconds, say, warn
+from charrnn.errors import Interrupted, UsageError
+
+if TYPE_CHECKING:
+    from charrnn.training.loop import Outcome
+    from charrnn.training.session import Session
+
+
+@click.command()
+@click.option("--config", "config_name", metavar="NAME", help="A config file, or the name of a shipped one.")
+@click.option("--resume", type=click.Path(path_type=Path), metavar="RUN", help="Go on with this run folder.")
+@click.option("--data", metavar="PATH", help="Train on this file or folder (corpus.source).")
+@click.option("--max-time", metavar="TIME", help="Stop after this time: 60s, 5m, 1h.")
+@click.option("--seed", type=int, help="Seed of everything random (training.seed).")
+@device_option
+@click.option("--name", help="Name of the run folder; default: the config's name.")
+@click.option("--out", type=str, metavar="FOLDER", help="Folder of the run folders; default: runs.")
+@set_option
+@click.option("--dry-run", is_flag=True, help="Check everything, take a few steps, write nothing.")
+def train(
+    config_name: str | None, resume: Path | None, assignments: tuple[str, ...], dry_run: bool, **options: Any
+) -> None:
+    """Train a network, or go on with a run.
+
+    \b
+    Examples:
+      charrnn train --config shakespeare.yaml --max-time 60s
+      charrnn train --config quickstart.yaml --data my.txt --set training.lr=1e-3
+      charrnn train --resume runs/shakespeare
+    """
+    if (config_name is None) == (resume is None):
+        raise UsageError("give --config NAME for a new run ('charrnn config ls'), or --resume RUN; not both")
+    if resume is not None:
+        session = _resumed(resume, assignments, options)
+    else:
+        session = _new(str(config_name), assignments, options, dry_run)
+    if session is not None:
+        _train(session)
+
+
+def _new(name: str, assignments: tuple[str, ...], options: dict[str, Any], dry_run: bool) -> Session | None:
+    from charrnn.config.library import find_config
+    from charrnn.config.loader import load_config
+    from charrnn.text.places import Places, scratch_places
+    from charrnn.training.session import new_session, start_run
+
+    file = find_config(name)
+    config = load_config(file, assignments, overrides(**options))
+    if dry_run:
+        with scratch_places(Places.from_environment()) as places:
+            _show_dry_run(new_session(config, places))
+        return None
+    session = new_session(config, Places.from_environment())
+    _describe(session)
+    start_run(session, file.stem)
+    return session
+
+
+def _resumed(path: Path, assignments: tuple[str, ...], options: dict[str, Any]) -> Session | None:
+    from charrnn.config.loader import revise_config
+    from charrnn.runs.directory import RunFolder
+    from charrnn.text.places import Places
+    from charrnn.training.session import resume_session, saved_run_config
+
+    folder = RunFolder.open(path)
+    config = revise_config(saved_run_config(folder), assignments, overrides(**options))
+    session = resume_session(folder, config, Places.from_environment())
+    _describe(session)
+    if session.score.finished:
+        say(f"{path} is finished at step {session.trainer.steps:,}; raise a limit to go on, for example --max-time")
+        return None
+    say(f"Going on with {path} at step {session.trainer.steps:,}")
+    return session
+
+
+def _describe(session: Session) -> None:
+    """Say what will be trained on what, before it begins."""
+    from charrnn.text.encoded import unseen_in_training
+
+    text, trainer = session.text, session.trainer
+    for note in text.notes:
+        warn(note)
+    unseen = unseen_in_training(text)
+    if unseen:
+        warn(f"{len(unseen)} symbol(s) occur in the validation text only, {sum(unseen.values())} times in all")
+    model = session.config.model
+    say(
+        f"Text:   {text.name}, {len(text):,} characters, {len(text.vocabulary)} different, "
+        f"{len(text.train_ids):,} to train on"
+    )
+    say(
+        f"Model:  {model.cell} {model.num_layers} x {model.hidden_size}, {trainer.model.num_parameters:,} parameters, "
+        f"{trainer.device}, {trainer.precision.kind} ({trainer.precision.reason})"
+    )
+
+
+def _train(session: Session) -> None:
+    from charrnn.cli._interrupts import Interrupts
+    from charrnn.training.loop import Loop
+
+    assert session.folder is not None
+    say(f"Run:    {session.folder.path}")
+    with (
+        Interrupts() as interrupts,
+        TerminalReporter(session.baselines, session.score.best_val_loss) as reporter,
+    ):
+        outcome = Loop(session, reporter, interrupts).run()
+    if interrupts.received is not None:
+        raise Interrupted(
+            f"interrupted at step {session.trainer.steps:,}, saved; to go on: "
+            f"charrnn train --resume {session.folder.path}",
+            interrupts.received,
+        )
+    _conclude(session, outcome)
+
+
+def _conclude(session: Session, outcome: Outcome) -> None:
+    score = session.score
+    assert session.folder is not None
+    best = ""
+    if score.best_val_loss is not None:
+        best = (
+            f"; best validation loss {score.best_val_loss:.4f} nats/char ({score.best_val_loss / math.log(2):.4f} bpc)"
+            f" at step {score.best_step:,}"
+        )
+    say(f"Done:   {outcome.value}, {session.trainer.steps:,} steps in {format_seconds(score.seconds)}{best}")
+    say(f"Run:    {session.folder.path}    Sample: charrnn sample --checkpoint {session.folder.path}")
+
+
+def _show_dry_run(session: Session) -> None:
+    from charrnn.training.dry_run import dry_run
+
+    _describe(session)
+    found = dry_run(session)
+    estimate = found["estimated_seconds"]
+    say(
+        f"Memory: {format_bytes(found['model_and_optimizer_bytes'])} for weights, gradients and optimizer; "
+        f"{format_bytes(found['process_bytes'])} for the whole process so far"
+    )
+    say(
+        f"Speed:  {found['chars_per_sec']:,.0f} characters per second, {found['characters_per_step']:,.0f} per step; "
+        f"loss of the first step {found['first_loss']:.3f}"
+    )
+    say(f"Time:   about {format_seconds(estimate)} to the end" if estimate else "Time:   until patience ends it")
+    say("Dry run: nothing was written")

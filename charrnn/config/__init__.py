@@ -1,0 +1,1 @@
+"""Configuration: the schema, the YAML loader with line numbers, and where configs are found."""

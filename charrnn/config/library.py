@@ -1,0 +1,42 @@
+"""Finding configs by name, and the files shipped with the package."""
+
+from __future__ import annotations
+
+import difflib
+from pathlib import Path
+
+from charrnn.errors import ConfigError
+
+PACKAGE = Path(__file__).resolve().parent.parent
+
+
+def shipped(kind: str) -> Path:
+    """The folder of shipped ``configs`` or ``data``: inside an installed package, or at a checkout's top level."""
+    inside = PACKAGE / "shipped" / kind
+    return inside if inside.is_dir() else PACKAGE.parent / kind
+
+
+def config_folders() -> list[Path]:
+    """Where a config's name is looked up, in order."""
+    return [Path(), Path("configs"), shipped("configs")]
+
+
+def find_config(name: str) -> Path:
+    """The file for ``--config NAME``: here, then ``configs/``, then the shipped ones; ``.yaml`` may be left out.
+
+    Raises:
+        ConfigError: there is none; names the nearest shipped one.
+    """
+    for folder in config_folders():
+        for candidate in (folder / name, folder / f"{name}.yaml"):
+            if candidate.is_file():
+                return candidate
+    known = [path.name for path in shipped_configs()]
+    near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    advice = f"did you mean {near[0]}?" if near else f"shipped ones: {', '.join(known)}"
+    raise ConfigError([f"{name}: no such config here, in configs/ or among the shipped ones; {advice}"])
+
+
+def shipped_configs() -> list[Path]:
+    """The configs that come with charrnn, sorted by name."""
+    return sorted(shipped("configs").glob("*.yaml"))

@@ -1,0 +1,136 @@
+"""From settings to a checked ``Config``, with messages that say where each problem is.
+
+Precedence: defaults < file < overrides. All problems are reported at once, each as ``place: cause``.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, get_args
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from charrnn.config.schema import Config
+from charrnn.config.settings import (
+    KeyPath,
+    NamedOverride,
+    Settings,
+    apply_override,
+    read_config_text,
+    read_settings,
+    set_value,
+)
+from charrnn.errors import ConfigError
+
+
+def load_config(file: Path | None, assignments: Iterable[str] = (), options: Iterable[NamedOverride] = ()) -> Config:
+    """Read ``file`` (None: start from the defaults), apply ``--set`` assignments, then options; check it all.
+
+    Raises:
+        ConfigError: with every problem found, each located.
+    """
+    settings = read_settings(read_config_text(file), str(file)) if file else Settings()
+    return _override_and_build(settings, assignments, options)
+
+
+def revise_config(config: Config, assignments: Iterable[str] = (), options: Iterable[NamedOverride] = ()) -> Config:
+    """The same config with overrides, checked anew: for a saved run that goes on, or is sampled from, differently.
+
+    Raises:
+        ConfigError: with every problem found, each located.
+    """
+    return _override_and_build(Settings(config.model_dump(mode="json")), assignments, options)
+
+
+def _override_and_build(settings: Settings, assignments: Iterable[str], options: Iterable[NamedOverride]) -> Config:
+    for assignment in assignments:
+        apply_override(settings, assignment)
+    for option in options:
+        set_value(settings, option.path, option.value, option.place)
+    return build_config(settings)
+
+
+def build_config(settings: Settings) -> Config:
+    """Check the settings against the schema; raise ``ConfigError`` naming every problem, in file order."""
+    problems = list(settings.problems)
+    try:
+        config = Config.model_validate(settings.values)
+    except ValidationError as error:
+        problems += _describe_all(error, settings)
+        raise ConfigError(sorted(problems, key=_line_and_column)) from error
+    if problems:
+        raise ConfigError(sorted(problems, key=_line_and_column))
+    return config
+
+
+def _line_and_column(problem: str) -> tuple[str, int, int]:
+    match = re.match(r"(.*?):(\d+):(\d+): ", problem)
+    return (match[1], int(match[2]), int(match[3])) if match else (problem.split(": ", 1)[0], 0, 0)
+
+
+def _describe_all(error: ValidationError, settings: Settings) -> list[str]:
+    """One message per key: a value that fits no branch of a union gives one error per branch, the first is kept."""
+    messages: dict[KeyPath, str] = {}
+    for item in error.errors():
+        path = _key_path(item["loc"], settings) if item["type"] != "missing" else item["loc"]
+        messages.setdefault(path, _describe(item["type"], item["msg"], item["input"], path, settings))
+    return list(messages.values())
+
+
+def _key_path(loc: KeyPath, settings: Settings) -> KeyPath:
+    """Where in the config an error is, as far as it was written down: pydantic goes on with names of its own."""
+    while loc and loc not in settings.places:
+        loc = loc[:-1]
+    return loc
+
+
+def _describe(kind: str, message: str, given: Any, path: KeyPath, settings: Settings) -> str:
+    name = ".".join(str(key) for key in path) or "config"
+    where = settings.place(path)
+    if kind == "extra_forbidden":
+        return f"{where}: unknown key {name!r}{_nearest(path)}"
+    if kind == "missing":
+        return f"{where}: {name} is missing: {_field_help(path)}"
+    if kind == "model_type":
+        return f"{where}: {name} is a section: write its settings below it as 'key: value', not {given!r}"
+    message = message.removeprefix("Value error, ").removeprefix("Input ")
+    shown = "" if isinstance(given, (dict, BaseModel)) else f", not {given!r}"
+    return f"{where}: {name}: {message[0].lower()}{message[1:]}{shown}"
+
+
+def _section_fields(path: KeyPath) -> dict[str, Any]:
+    """The fields of the section at ``path``, by name; empty where there is no such section."""
+    model: type[BaseModel] = Config
+    for key in path:
+        annotation = model.model_fields[str(key)].annotation if str(key) in model.model_fields else None
+        branches = [annotation, *get_args(annotation)]
+        section = next((b for b in branches if isinstance(b, type) and issubclass(b, BaseModel)), None)
+        if section is None:
+            return {}
+        model = section
+    return dict(model.model_fields)
+
+
+def _nearest(path: KeyPath) -> str:
+    names = list(_section_fields(path[:-1]))
+    close = difflib.get_close_matches(str(path[-1]), names, n=1, cutoff=0.5)
+    if close:
+        return f"; did you mean {close[0]!r}?"
+    for section in Config.model_fields:
+        if str(path[-1]) in _section_fields((section,)):
+            return f"; it belongs under {section!r}"
+    return f"; valid here: {', '.join(names)}"
+
+
+def _field_help(path: KeyPath) -> str:
+    info = _section_fields(path[:-1]).get(str(path[-1]))
+    return (info.description if info else None) or "this section must be given"
+
+
+def dump_config(config: Config) -> str:
+    """The whole config as YAML, defaults included: what a run folder keeps."""
+    return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)

@@ -1,0 +1,1 @@
+"""The network: CharRNN, its hidden state, and a stepped reference that says what it must compute."""

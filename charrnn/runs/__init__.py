@@ -1,0 +1,1 @@
+"""The run folder: its files, the checkpoint format, the metrics log."""

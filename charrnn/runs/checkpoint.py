@@ -1,0 +1,135 @@
+"""The checkpoint format: one safetensors file, no pickle, with a digest over everything in it.
+
+A state is a nested dict of tensors and plain values. Tensors become safetensors entries named by their path
+(``trainer.model.decoder.bias``); plain values become one JSON text in the header's metadata. This module knows
+nothing of models or optimizers.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError
+from safetensors.torch import load as parse_safetensors
+from safetensors.torch import save as build_safetensors
+from torch import Tensor
+
+from charrnn.errors import CheckpointError
+from charrnn.runs.files import write_atomically
+
+FORMAT = "charrnn-checkpoint"
+FORMAT_VERSION = 1
+NO_DIGEST = "0" * 64
+MAX_HEADER_BYTES = 100_000_000
+State = dict[str, Any]
+
+
+def write_checkpoint(path: Path, state: State) -> None:
+    """Write a nested dict of tensors and plain values; ``path`` is replaced all or nothing.
+
+    Raises:
+        OSError: the disk refused; the old file is as it was.
+    """
+    write_atomically(path, pack(state))
+
+
+def read_checkpoint(path: Path) -> State:
+    """Read what ``write_checkpoint`` wrote, on the CPU.
+
+    Raises:
+        CheckpointError: missing, damaged, not a checkpoint, or of a newer version.
+    """
+    try:
+        raw = path.read_bytes()
+    except OSError as error:
+        raise CheckpointError(f"{path}: cannot read the checkpoint: {error.strerror}") from error
+    try:
+        return unpack(raw)
+    except CheckpointError as error:
+        raise CheckpointError(f"{path}: {error}") from error
+
+
+def pack(state: State) -> bytes:
+    """A state as the bytes of a checkpoint file."""
+    tensors, values = _split(state)
+    metadata = {
+        "format": FORMAT,
+        "format_version": str(FORMAT_VERSION),
+        "digest": NO_DIGEST,
+        "values": json.dumps(values),
+    }
+    raw = build_safetensors(tensors, metadata)
+    # The digest is of the whole file with zeros in the digest's place: nothing in the file escapes it.
+    return _replace_digest(raw, NO_DIGEST, hashlib.sha256(raw).hexdigest())
+
+
+def unpack(raw: bytes) -> State:
+    """The inverse of ``pack``; the digest is checked before anything is used.
+
+    Raises:
+        CheckpointError: these are not the bytes of a whole checkpoint that this version can read.
+    """
+    metadata = _metadata(raw)
+    if metadata.get("format") != FORMAT:
+        raise CheckpointError("a safetensors file, but not a charrnn checkpoint")
+    digest = str(metadata.get("digest"))
+    blank = _replace_digest(raw, digest, NO_DIGEST)
+    if len(digest) != len(NO_DIGEST) or hashlib.sha256(blank).hexdigest() != digest:
+        raise CheckpointError("damaged: its content does not match its digest; use another checkpoint of the run")
+    if metadata.get("format_version") != str(FORMAT_VERSION):
+        version = metadata.get("format_version")
+        raise CheckpointError(f"written in format version {version}, newer than {FORMAT_VERSION}: update charrnn")
+    try:
+        return _join(parse_safetensors(raw), json.loads(metadata["values"]))
+    except (SafetensorError, ValueError, KeyError) as error:
+        raise CheckpointError(f"damaged: {error}") from error
+
+
+def _replace_digest(raw: bytes, old: str, new: str) -> bytes:
+    size = 8 + int.from_bytes(raw[:8], "little")
+    return raw[:size].replace(f'"digest":"{old}"'.encode(), f'"digest":"{new}"'.encode(), 1) + raw[size:]
+
+
+def _metadata(raw: bytes) -> dict[str, Any]:
+    """The metadata in a safetensors header: 8 bytes of length, then JSON."""
+    if raw[:2] == b"PK" or raw[:1] == b"\x80":
+        raise CheckpointError(
+            "a PyTorch pickle (.pt), which can run code when loaded; charrnn reads its own safetensors files only"
+        )
+    size = int.from_bytes(raw[:8], "little")
+    if len(raw) < 8 or size > min(len(raw) - 8, MAX_HEADER_BYTES):
+        raise CheckpointError("not a checkpoint, or cut short; use another checkpoint of the run")
+    try:
+        metadata = json.loads(raw[8 : 8 + size])["__metadata__"]
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise CheckpointError("not a checkpoint, or damaged; use another checkpoint of the run") from error
+    return metadata if isinstance(metadata, dict) else {}
+
+
+def _split(state: State, prefix: str = "") -> tuple[dict[str, Tensor], State]:
+    """Separate the tensors, flat and named by path, from the plain values, nested as they were."""
+    tensors: dict[str, Tensor] = {}
+    values: State = {}
+    for key, value in state.items():
+        path = prefix + key
+        if isinstance(value, Tensor):
+            tensors[path] = value.detach().to("cpu", copy=True).contiguous()
+        elif isinstance(value, dict):
+            inner, values[key] = _split(value, path + "/")
+            tensors |= inner
+        else:
+            values[key] = value
+    return tensors, values
+
+
+def _join(tensors: dict[str, Tensor], values: State) -> State:
+    for path, tensor in tensors.items():
+        *sections, name = path.split("/")
+        target = values
+        for section in sections:
+            target = target[section]
+        target[name] = tensor
+    return values

@@ -1,0 +1,89 @@
+"""The run folder: which files a run keeps, and where.
+
+runs/NAME/config.yaml              the resolved config
+          metrics.jsonl            see metrics.py
+          samples.txt              a sample of text per evaluation
+          environment.json         versions, processor, threads, the text's name, length and SHA-256
+          checkpoints/last.safetensors
+                      best.safetensors
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from charrnn.errors import CheckpointError, UsageError
+from charrnn.runs.files import write_atomically
+
+MAX_RUNS_OF_A_NAME = 100_000
+
+
+class RunFolder:
+    """Paths inside a run folder."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.config = path / "config.yaml"
+        self.metrics = path / "metrics.jsonl"
+        self.samples = path / "samples.txt"
+        self.environment = path / "environment.json"
+        self.last = path / "checkpoints" / "last.safetensors"
+        self.best = path / "checkpoints" / "best.safetensors"
+
+    @classmethod
+    def create(cls, out: Path, name: str, config_yaml: str, environment: dict[str, Any]) -> RunFolder:
+        """Make ``out/NAME``, or ``NAME-2``, ``NAME-3`` ... where that exists: no run writes into another.
+
+        Raises:
+            UsageError: the folder cannot be made.
+        """
+        try:
+            out.mkdir(parents=True, exist_ok=True)
+            folder = cls(_make_new_folder(out, name))
+            folder.last.parent.mkdir()
+            write_atomically(folder.config, config_yaml.encode())
+            write_atomically(folder.environment, json.dumps(environment, indent=2).encode() + b"\n")
+        except OSError as error:
+            raise UsageError(f"{out}: cannot make a run folder: {error.strerror}; choose another with --out") from error
+        return folder
+
+    @classmethod
+    def open(cls, path: Path) -> RunFolder:
+        """An existing run folder that holds at least one checkpoint.
+
+        Raises:
+            CheckpointError: there is no such run.
+        """
+        folder = cls(path)
+        if not path.is_dir():
+            raise CheckpointError(f"{path}: no such run folder; 'charrnn train' prints where a run is kept")
+        if not folder.last.exists() and not folder.best.exists():
+            raise CheckpointError(f"{path}: holds no checkpoint, so there is nothing to go on from")
+        return folder
+
+
+def _make_new_folder(out: Path, name: str) -> Path:
+    for number in range(1, MAX_RUNS_OF_A_NAME):
+        path = out / (name if number == 1 else f"{name}-{number}")
+        try:
+            path.mkdir()
+        except FileExistsError:
+            continue
+        return path
+    raise UsageError(f"{out}: too many runs named {name}; choose another --name")
+
+
+def find_checkpoint(path: Path) -> Path:
+    """The checkpoint file for a path given by the user: the file itself, or a run folder's best (else last) one.
+
+    Raises:
+        CheckpointError: there is none.
+    """
+    if path.is_dir():
+        folder = RunFolder.open(path)
+        return folder.best if folder.best.exists() else folder.last
+    if not path.exists():
+        raise CheckpointError(f"{path}: no such checkpoint or run folder; 'charrnn train' prints where a run is kept")
+    return path

@@ -1,0 +1,1 @@
+"""Sampling: from logits to a choice, and from a model to a stream of characters."""

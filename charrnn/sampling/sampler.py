@@ -1,0 +1,80 @@
+"""From a model to characters, one after another. Memory does not grow with the length of the text."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+
+from charrnn.config.schema import SamplingConfig
+from charrnn.errors import CharRNNError
+from charrnn.model.charrnn import CharRNN
+from charrnn.model.hidden import Hidden, expand
+from charrnn.sampling.decoding import choose
+from charrnn.text.vocabulary import OnUnknown, Vocabulary
+
+PROMPT_WINDOW = 1024
+
+
+def generate(
+    model: CharRNN,
+    vocabulary: Vocabulary,
+    config: SamplingConfig,
+    *,
+    prompt: str | None = None,
+    num: int = 1,
+    seed: int = 1,
+    on_unknown: OnUnknown = "error",
+) -> Iterator[list[str]]:
+    """Yield ``config.length`` times the next piece of text of each of ``num`` samples.
+
+    All samples are drawn as one batch after the same prompt. The same seed gives the same text; torch's global
+    generator is not touched. With the vocabulary of bytes a piece may be empty or several characters.
+
+    Raises:
+        DataError: the prompt has characters that the model does not know.
+        CharRNNError: the model's logits are not finite.
+    """
+    device = model.decoder.bias.device
+    ids = vocabulary.encode(prompt or "", on_unknown)
+    x = torch.from_numpy((ids if len(ids) else _opening(vocabulary)).astype(np.int64))[None].to(device)
+    generator = torch.Generator(device).manual_seed(seed)
+    decoders = [vocabulary.decoder() for _ in range(num)]
+    was_training = model.training
+    model.eval()
+    try:
+        logits, hidden = _read_prompt(model, x)
+        logits, hidden = logits.expand(num, -1), expand(hidden, num)
+        for step in range(config.length):
+            chosen = choose(logits, config, generator)
+            yield [decode(index) for decode, index in zip(decoders, chosen.tolist(), strict=True)]
+            if step + 1 < config.length:
+                with torch.inference_mode():
+                    output, hidden = model(chosen[:, None], hidden)
+                logits = output[:, -1]
+    except FloatingPointError as error:
+        raise CharRNNError(f"cannot sample: {error}; use an earlier checkpoint") from error
+    finally:
+        model.train(was_training)
+
+
+def sample_text(model: CharRNN, vocabulary: Vocabulary, config: SamplingConfig, seed: int = 1) -> str:
+    """One sample as a string."""
+    return "".join(pieces[0] for pieces in generate(model, vocabulary, config, seed=seed))
+
+
+@torch.inference_mode()
+def _read_prompt(model: CharRNN, x: torch.Tensor) -> tuple[torch.Tensor, Hidden]:
+    """Logits after the prompt, (1, V), and the state; in windows, so that a long prompt needs little memory."""
+    hidden = model.zero_hidden(1)
+    for window in x.split(PROMPT_WINDOW, dim=1):
+        logits, hidden = model(window, hidden)
+    return logits[:, -1], hidden
+
+
+def _opening(vocabulary: Vocabulary) -> np.ndarray[tuple[int], np.dtype[np.int32]]:
+    """What an unprompted sample starts after: a line break, else a space, else the first symbol."""
+    known = "\n " if vocabulary.kind == "bytes" else vocabulary.characters
+    opening = next((c for c in "\n " if c in known), vocabulary.characters[:1] or "\n")
+    return vocabulary.encode(opening)

@@ -1,0 +1,141 @@
+"""Where a text comes from: named corpora, files, folders, standard input. Knows bytes, not characters.
+
+A ``Corpus`` is a list of parts in a fixed order, each of which can be read more than once.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import stat
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import NamedTemporaryFile
+from typing import BinaryIO
+
+from charrnn.config.schema import CorpusConfig
+from charrnn.errors import CorpusUnavailable, DataError
+from charrnn.text.named import NAMED, find_named
+from charrnn.text.places import Places
+
+CHUNK_BYTES = 1 << 20
+
+
+@dataclass(frozen=True)
+class Part:
+    """One file of a corpus, or a generated piece: a name for messages and a way to open it."""
+
+    name: str
+    open: Callable[[], BinaryIO]
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """A text in parts, read in this order and joined without separators.
+
+    ``source`` is what a config needs to say to find the same text again; ``notes`` are warnings for the user.
+    """
+
+    name: str
+    source: str | list[str]
+    parts: tuple[Part, ...]
+    notes: tuple[str, ...] = ()
+
+    def chunks(self) -> Iterator[tuple[Part, bytes]]:
+        """The bytes of each part in pieces of at most 1 MiB, so that a text of any size needs little memory."""
+        for part in self.parts:
+            try:
+                with part.open() as stream:
+                    while chunk := stream.read(CHUNK_BYTES):
+                        yield part, chunk
+            except OSError as error:
+                raise DataError(f"{part.name}: cannot read the text: {error.strerror or error}") from error
+
+    def digest(self) -> tuple[str, int]:
+        """SHA-256 and length in bytes of the whole text."""
+        sha, length = hashlib.sha256(), 0
+        for _, chunk in self.chunks():
+            sha.update(chunk)
+            length += len(chunk)
+        return sha.hexdigest(), length
+
+
+def find_corpus(config: CorpusConfig, places: Places) -> Corpus:
+    """The text that a config asks for; its fallback, with a note, where a download is not to be had.
+
+    Raises:
+        DataError: a file or folder is missing or unreadable.
+        CorpusUnavailable: a named corpus cannot be downloaded and there is no fallback.
+    """
+    try:
+        return _open_source(config.source, config.glob, places)
+    except CorpusUnavailable as error:
+        if config.fallback is None:
+            raise
+        found = _open_source(config.fallback, config.glob, places)
+        note = f"{error}. USING THE FALLBACK CORPUS {config.fallback!r} INSTEAD: numbers will differ"
+        return Corpus(found.name, found.source, found.parts, (note,))
+
+
+def _open_source(source: str | list[str], glob: str, places: Places) -> Corpus:
+    if isinstance(source, str) and source in NAMED:
+        parts = tuple(Part(name, opener) for name, opener in find_named(source, places))
+        return Corpus(source, source, parts)
+    given = [source] if isinstance(source, str) else source
+    paths = sorted({path for item in given for path in _files_of(item, glob, places)})
+    name = Path(given[0]).name if len(given) == 1 and given[0] != "-" else "-".join(p.stem for p in paths[:2])
+    lasting: str | list[str] = [str(path) for path in paths]
+    if len(given) == 1 and Path(given[0]).is_dir():
+        lasting = str(Path(given[0]).resolve())
+    elif len(paths) == 1:
+        lasting = str(paths[0])
+    return Corpus(name, lasting, tuple(_file_part(path) for path in paths))
+
+
+def _file_part(path: Path) -> Part:
+    return Part(str(path), lambda: path.open("rb"))
+
+
+def _files_of(item: str, glob: str, places: Places) -> list[Path]:
+    """The files that one entry of ``corpus.source`` stands for, as absolute paths."""
+    if item == "-":
+        return [_spool(sys.stdin.buffer, places)]
+    path = Path(item).absolute()
+    try:
+        mode = path.stat().st_mode
+    except OSError as error:
+        names = ", ".join(NAMED)
+        raise DataError(
+            f"{path}: cannot read the text: {error.strerror}; give a file, a folder or one of {names}"
+        ) from error
+    if stat.S_ISDIR(mode):
+        files = sorted(file for file in path.glob(glob) if file.is_file())
+        if not files:
+            raise DataError(f"{path}: no file matches {glob!r}; set corpus.glob, for example to '**/*.md'")
+        return files
+    if stat.S_ISFIFO(mode):
+        with path.open("rb") as stream:
+            return [_spool(stream, places)]
+    if not stat.S_ISREG(mode):
+        raise DataError(f"{path}: is a device or socket, not a text; give a file or a folder")
+    if not os.access(path, os.R_OK):
+        raise DataError(f"{path}: cannot read the text: permission denied; check the file's permissions")
+    return [path]
+
+
+def _spool(stream: BinaryIO, places: Places) -> Path:
+    """Keep what can be read only once under its hash in the cache, so that a run can be resumed from it."""
+    folder = places.cache / "stdin"
+    folder.mkdir(parents=True, exist_ok=True)
+    sha = hashlib.sha256()
+    with NamedTemporaryFile(dir=folder, delete=False) as copy:
+        try:
+            while chunk := stream.read(CHUNK_BYTES):
+                sha.update(chunk)
+                copy.write(chunk)
+        except BaseException:
+            Path(copy.name).unlink()
+            raise
+    return Path(copy.name).replace(folder / f"{sha.hexdigest()[:16]}.txt").absolute()

@@ -1,0 +1,193 @@
+"""A text as ids on disk: encoded once in chunks, cached by content, memory-mapped ever after.
+
+Memory stays flat whatever the size of the text: nothing here holds more than one chunk of it.
+
+    corpus --digest--> survey (which characters, how often) --> vocabulary --> ids file --> EncodedText
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import NamedTemporaryFile
+from typing import IO, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from charrnn.config.schema import CorpusConfig
+from charrnn.errors import DataError
+from charrnn.text.corpus import Corpus
+from charrnn.text.places import Places
+from charrnn.text.reading import decoded
+from charrnn.text.vocabulary import OnUnknown, Vocabulary, code_points
+
+CACHE_VERSION = 1  # part of every cache name: raise it when what is written changes
+COUNT_CHUNK = 1 << 20
+Ids = NDArray[np.unsignedinteger[Any]]
+SPLITS = ("train", "val", "test")
+
+
+@dataclass(frozen=True)
+class EncodedText:
+    """A text ready to be read by a model.
+
+    ``ids`` is a read-only memory map, (N,). ``spans`` gives the first and one past the last id of each split.
+    ``num_bytes`` and ``sha256`` are of the source; they say which text this was.
+    """
+
+    name: str
+    source: str | list[str]
+    ids: Ids
+    vocabulary: Vocabulary
+    spans: dict[str, tuple[int, int]]
+    num_bytes: int
+    sha256: str
+    notes: tuple[str, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    @property
+    def train_ids(self) -> Ids:
+        """The training part, a view."""
+        return self.ids[slice(*self.spans["train"])]
+
+    def describe(self) -> dict[str, Any]:
+        """Which text this is, for run folders and checkpoints."""
+        return {
+            "name": self.name,
+            "source": self.source,
+            "bytes": self.num_bytes,
+            "sha256": self.sha256,
+            "characters": len(self),
+        }
+
+
+def split_spans(length: int, shares: list[float]) -> dict[str, tuple[int, int]]:
+    """Contiguous spans of train, validation and (with three shares) test over ``length`` ids."""
+    cuts = [0, *(int(length * sum(shares[: i + 1]) + 1e-9) for i in range(len(shares) - 1)), length]
+    return {name: (cuts[i], cuts[i + 1]) for i, name in enumerate(SPLITS[: len(shares)])}
+
+
+def encode_corpus(
+    corpus: Corpus,
+    config: CorpusConfig,
+    places: Places,
+    vocabulary: Vocabulary | None = None,
+    on_unknown: OnUnknown = "error",
+) -> EncodedText:
+    """Encode a corpus, or map the ids cached when it was encoded before.
+
+    With a ``vocabulary`` (a trained model's) that one is used; else it is made from the text as ``config`` says.
+
+    Raises:
+        DataError: the text cannot be decoded, is empty, or has characters that the given vocabulary lacks.
+    """
+    sha256, num_bytes = corpus.digest()
+    if num_bytes == 0:
+        raise DataError(f"{corpus.name}: the text is empty; give a file with some text in it")
+    if vocabulary is None:
+        vocabulary = _make_vocabulary(corpus, config, places, sha256)
+    key = _cache_key(sha256, config.encoding, vocabulary.digest, on_unknown)
+    path = places.cache / "encoded" / f"{key}.{vocabulary.dtype.name}"
+    if not path.exists():
+        _write_ids(corpus, config.encoding, vocabulary, on_unknown, path, sha256)
+    ids: Ids = np.memmap(path, dtype=vocabulary.dtype, mode="r") if path.stat().st_size else np.zeros(0, np.uint8)
+    spans = split_spans(len(ids), config.split)
+    return EncodedText(corpus.name, corpus.source, ids, vocabulary, spans, num_bytes, sha256, corpus.notes)
+
+
+def _cache_key(*what: str) -> str:
+    return hashlib.sha256("\0".join((str(CACHE_VERSION), *what)).encode()).hexdigest()[:32]
+
+
+def _make_vocabulary(corpus: Corpus, config: CorpusConfig, places: Places, sha256: str) -> Vocabulary:
+    if config.vocabulary == "bytes":
+        return Vocabulary("bytes")
+    path = places.cache / "surveys" / f"{_cache_key(sha256, config.encoding)}.json"
+    if path.exists():
+        counts = {int(point): count for point, count in json.loads(path.read_text()).items()}
+    else:
+        counts = count_characters(corpus, config.encoding)
+        with _new_file(path) as file:
+            file.write(json.dumps(counts).encode())
+    return Vocabulary.from_counts(counts, config.min_count)
+
+
+def count_characters(corpus: Corpus, encoding: str) -> dict[int, int]:
+    """How often each code point occurs, in ascending order of code points."""
+    counts = np.zeros(0, dtype=np.int64)
+    for text in decoded(corpus, encoding):
+        more = np.bincount(code_points(text), minlength=len(counts))
+        more[: len(counts)] += counts
+        counts = more
+    return {int(point): int(counts[point]) for point in np.flatnonzero(counts)}
+
+
+def _write_ids(
+    corpus: Corpus,
+    encoding: str,
+    vocabulary: Vocabulary,
+    on_unknown: OnUnknown,
+    path: Path,
+    sha256: str,
+) -> None:
+    with _new_file(path) as file:
+        for ids in _chunks_of_ids(corpus, encoding, vocabulary, on_unknown):
+            file.write(ids.astype(vocabulary.dtype).tobytes())
+        if corpus.digest()[0] != sha256:
+            raise DataError(f"{corpus.name}: the text changed while it was being read; try again")
+
+
+def _chunks_of_ids(
+    corpus: Corpus, encoding: str, vocabulary: Vocabulary, on_unknown: OnUnknown
+) -> Iterator[NDArray[Any]]:
+    if vocabulary.kind == "bytes":
+        yield from (np.frombuffer(chunk, dtype=np.uint8) for _, chunk in corpus.chunks())
+    else:
+        yield from (vocabulary.encode(text, on_unknown) for text in decoded(corpus, encoding))
+
+
+class _new_file:
+    """A file that appears under its name only when it is complete. What a cache holds can be made again: no fsync."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __enter__(self) -> IO[bytes]:
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            self.file = NamedTemporaryFile(dir=self.path.parent, delete=False)
+        except OSError as error:
+            raise DataError(
+                f"{self.path.parent}: cannot write the cache: {error.strerror}; point CHARRNN_CACHE elsewhere"
+            ) from error
+        return self.file
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
+        self.file.close()
+        if error is None:
+            Path(self.file.name).replace(self.path)
+        else:
+            Path(self.file.name).unlink(missing_ok=True)
+            if isinstance(error, OSError):
+                raise DataError(f"{self.path}: cannot write the cache: {error.strerror}") from error
+
+
+def count_ids(ids: Ids, vocab_size: int) -> NDArray[np.int64]:
+    """How often each id occurs, (V,)."""
+    counts = np.zeros(vocab_size, dtype=np.int64)
+    for start in range(0, len(ids), COUNT_CHUNK):
+        counts += np.bincount(ids[start : start + COUNT_CHUNK], minlength=vocab_size)
+    return counts
+
+
+def unseen_in_training(text: EncodedText) -> dict[int, int]:
+    """Ids that the validation (and test) part uses and the training part never: id -> occurrences."""
+    in_training = count_ids(text.train_ids, len(text.vocabulary))
+    elsewhere = count_ids(text.ids[text.spans["train"][1] :], len(text.vocabulary))
+    return {int(i): int(elsewhere[i]) for i in np.flatnonzero((in_training == 0) & (elsewhere > 0))}

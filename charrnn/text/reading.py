@@ -1,0 +1,68 @@
+"""Bytes to characters, strictly, a chunk at a time; an error says the file, the byte, the line and what to try."""
+
+from __future__ import annotations
+
+import codecs
+from collections.abc import Iterator
+
+from charrnn.errors import DataError
+from charrnn.text.corpus import Corpus, Part
+
+BYTE_ORDER_MARKS = {
+    codecs.BOM_UTF32_LE: "utf-32",
+    codecs.BOM_UTF32_BE: "utf-32",
+    codecs.BOM_UTF16_LE: "utf-16",
+    codecs.BOM_UTF16_BE: "utf-16",
+}
+
+
+class _PartReader:
+    """Decodes one part and remembers where it is, for messages."""
+
+    def __init__(self, part: Part, encoding: str) -> None:
+        self.part = part
+        self.encoding = encoding
+        # A byte order mark belongs to the file, not to the text: the -sig decoder drops it.
+        name = "utf-8-sig" if codecs.lookup(encoding).name == "utf-8" else encoding
+        self.decoder = codecs.getincrementaldecoder(name)("strict")
+        self.offset = 0  # bytes given to the decoder so far
+        self.line = 1
+        self.start = b""
+
+    def decode(self, chunk: bytes, final: bool = False) -> str:
+        self.start = self.start or chunk[:4]
+        waiting = self.decoder.getstate()[0]
+        try:
+            text = self.decoder.decode(chunk, final)
+        except UnicodeDecodeError as error:
+            data = waiting + chunk
+            line = self.line + data[: error.start].count(b"\n") - waiting.count(b"\n")
+            place = f"byte {self.offset - len(waiting) + error.start:,}, line {line:,}"
+            cause = f"not valid {self.encoding} at {place} (0x{data[error.start : error.start + 1].hex()})"
+            raise DataError(f"{self.part.name}: {cause}; {self._advice()}") from error
+        self.offset += len(chunk)
+        self.line += chunk.count(b"\n")
+        return text
+
+    def _advice(self) -> str:
+        for mark, encoding in BYTE_ORDER_MARKS.items():
+            if self.start.startswith(mark):
+                return f"it begins like {encoding}: set corpus.encoding: {encoding}"
+        return "set corpus.encoding, for example to latin-1 or cp1252, or corpus.vocabulary: bytes"
+
+
+def decoded(corpus: Corpus, encoding: str) -> Iterator[str]:
+    """The characters of a corpus in pieces of about 1 MiB, every part decoded for itself.
+
+    Raises:
+        DataError: a part is not valid in this encoding.
+    """
+    reader: _PartReader | None = None
+    for part, chunk in corpus.chunks():
+        if reader is None or reader.part is not part:
+            if reader is not None:
+                yield reader.decode(b"", final=True)
+            reader = _PartReader(part, encoding)
+        yield reader.decode(chunk)
+    if reader is not None:
+        yield reader.decode(b"", final=True)

@@ -1,0 +1,96 @@
+"""The streams that training reads: B contiguous pieces of one text, side by side.
+
+    text:     a b c d e f g h i j k l m     B = 3 streams of L = (N - 1) // B = 4 characters
+    streams:  a b c d | e                   the column behind the bar is only a target
+              e f g h | i                   a window of T = 2:  x = [[a b] [e f] [i j]]
+              i j k l | m                                       y = [[b c] [f g] [j k]]
+
+Window follows window, so the hidden state at the end of one is the right start for the next. At the end of the
+streams a new epoch starts at the left. What a stream has left over there is a shorter window, not lost.
+
+Shapes: B streams, T window length, N characters.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from charrnn.errors import DataError
+from charrnn.text.encoded import Ids
+
+# AWD-LSTM (https://arxiv.org/abs/1708.02182, section 5): the base length is halved now and then, then varied.
+FULL_LENGTH_PROBABILITY = 0.95
+LENGTH_STANDARD_DEVIATION = 5.0
+SHORTEST_WINDOW = 5
+
+
+class Streams:
+    """Windows over B parallel streams, with a cursor that can be saved.
+
+    Raises:
+        DataError: the text is shorter than ``batch_size * (seq_len + 1)`` characters.
+    """
+
+    def __init__(self, ids: Ids, batch_size: int, seq_len: int, random_seq_len: bool = False) -> None:
+        need = batch_size * (seq_len + 1)
+        if len(ids) < need:
+            fit = max(1, len(ids) // (seq_len + 1))
+            raise DataError(
+                f"the training text has {len(ids):,} characters, but batch_size {batch_size} x (seq_len {seq_len} + 1)"
+                f" needs {need:,}; give more text, or --set training.batch_size={fit}"
+                f" --set training.seq_len={max(1, min(seq_len, len(ids) // fit - 1))}"
+            )
+        self.batch_size = batch_size
+        self.seq_len = seq_len
+        self.random_seq_len = random_seq_len
+        self.length = (len(ids) - 1) // batch_size
+        # One view onto the (mapped) ids: row b is stream b with its last target. Nothing is copied.
+        self._rows = np.lib.stride_tricks.as_strided(
+            ids,
+            shape=(batch_size, self.length + 1),
+            strides=(self.length * ids.itemsize, ids.itemsize),
+            writeable=False,
+        )
+        self.position = 0
+        self.epoch = 0
+
+    @property
+    def epochs_done(self) -> float:
+        """Passes over the text so far, with fractions."""
+        return self.epoch + self.position / self.length
+
+    def next(self, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """The next window: inputs and targets, each (B, T) int64. ``generator`` draws random lengths."""
+        if self.position >= self.length:
+            self.position = 0
+            self.epoch += 1
+        size = min(self._draw_length(generator), self.length - self.position)
+        window = self._rows[:, self.position : self.position + size + 1].astype(np.int64)
+        self.position += size
+        both = torch.from_numpy(window)
+        return both[:, :-1], both[:, 1:]
+
+    @property
+    def at_start(self) -> bool:
+        """Whether the next window begins a pass, where no state is to be carried in."""
+        return self.position % self.length == 0
+
+    def _draw_length(self, generator: torch.Generator) -> int:
+        if not self.random_seq_len:
+            return self.seq_len
+        coin = torch.rand((), generator=generator).item()
+        base = self.seq_len if coin < FULL_LENGTH_PROBABILITY else self.seq_len / 2
+        drawn = base + LENGTH_STANDARD_DEVIATION * torch.randn((), generator=generator).item()
+        return max(min(SHORTEST_WINDOW, self.seq_len), int(drawn))
+
+    def state_dict(self) -> dict[str, Any]:
+        """The cursor."""
+        return {"position": self.position, "epoch": self.epoch}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go to a saved cursor."""
+        self.position, self.epoch = state["position"], state["epoch"]

@@ -1,0 +1,90 @@
+"""A saved model scored on a text: what ``charrnn eval`` reports."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from charrnn.config.schema import CorpusConfig
+from charrnn.errors import CheckpointError, DataError, UsageError
+from charrnn.runs.saved import SavedModel
+from charrnn.text.baselines import baselines
+from charrnn.text.corpus import find_corpus
+from charrnn.text.encoded import EncodedText, encode_corpus
+from charrnn.text.places import Places
+from charrnn.text.vocabulary import OnUnknown
+from charrnn.training.evaluation import Evaluation, evaluate
+from charrnn.training.precision import choose_precision
+
+
+@dataclass(frozen=True)
+class Report:
+    """Loss from a carried and from a cold state; ``baselines`` are of the whole text, nats per character."""
+
+    text_name: str
+    split: str
+    carried: Evaluation
+    cold: Evaluation
+    baselines: dict[str, float]
+
+    def to_dict(self) -> dict[str, Any]:
+        """The content of ``charrnn eval --json``."""
+        return {
+            "split": self.split,
+            "characters": self.carried.characters,
+            "carried": self.carried.to_dict(),
+            "cold": self.cold.to_dict(),
+            "baselines": self.baselines,
+        }
+
+
+def score_model(
+    saved: SavedModel,
+    places: Places,
+    data: str | None = None,
+    split: str | None = None,
+    on_unknown: OnUnknown = "error",
+    should_stop: Callable[[], object] = lambda: None,
+) -> Report | None:
+    """Score a model on its own text, or on ``data``; None if ``should_stop`` became true.
+
+    Raises:
+        DataError: the text cannot be used with this model.
+        UsageError: the text has no such split.
+        CheckpointError: the model's own text is no longer what it was trained on.
+    """
+    text = _own_text(saved, places) if data is None else _other_text(saved, places, data, on_unknown)
+    split = split or ("val" if data is None else "all")
+    spans: dict[str, tuple[int, int]] = {"all": (0, len(text)), **text.spans}
+    span = spans.get(split)
+    if span is None:
+        raise UsageError(f"--split {split}: this text is split into {', '.join(text.spans)} only (corpus.split)")
+    if span[1] - max(span[0], 1) < 1:
+        raise DataError(f"{text.name}: the part {split!r} is too short to predict a character of")
+    model = saved.model
+    precision = choose_precision(saved.config.training.precision, saved.config.model.cell, model.decoder.bias.device)
+    results = [
+        evaluate(model, text.ids, span, precision, carried=carried, should_stop=should_stop)
+        for carried in (True, False)
+    ]
+    carried, cold = results
+    if carried is None or cold is None:
+        return None
+    return Report(text.name, split, carried, cold, baselines(text.ids, len(text.vocabulary)))
+
+
+def _own_text(saved: SavedModel, places: Places) -> EncodedText:
+    config = saved.config.corpus
+    text = encode_corpus(find_corpus(config, places), config, places, saved.vocabulary)
+    if text.sha256 != saved.corpus["sha256"]:
+        raise CheckpointError(
+            f"{saved.path}: the text has changed since the model was trained on it ({config.source}); "
+            "score it on a text of your choice with --data FILE"
+        )
+    return text
+
+
+def _other_text(saved: SavedModel, places: Places, data: str, on_unknown: OnUnknown) -> EncodedText:
+    config = CorpusConfig(source=data, encoding=saved.config.corpus.encoding, split=saved.config.corpus.split)
+    return encode_corpus(find_corpus(config, places), config, places, saved.vocabulary, on_unknown)

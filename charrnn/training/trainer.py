@@ -1,0 +1,122 @@
+"""The trainer: everything that changes while training, and THE ONE STEP that changes it.
+
+``train``, ``lr-find``, ``swarm`` and ``doctor`` all take this step, so what they measure is what training does.
+It does no I/O, knows no clock and no schedule: the rate of a step is an argument.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from charrnn.config.schema import ModelConfig, TrainingConfig
+from charrnn.model.charrnn import CharRNN, cross_entropy
+from charrnn.model.hidden import Hidden, detach, keep_streams
+from charrnn.text.encoded import Ids
+from charrnn.text.streams import Streams
+from charrnn.training.optimizers import (
+    load_optimizer_state,
+    make_optimizer,
+    optimizer_state,
+    set_lr,
+    skip_step_if,
+)
+from charrnn.training.precision import choose_device, choose_precision
+
+
+@dataclass(frozen=True)
+class StepStats:
+    """What one step measured. Tensors stay on the device until somebody logs them: no waiting per step."""
+
+    loss: Tensor  # (), nats per character, mean over the window
+    grad_norm: Tensor  # (), global norm before clipping
+    characters: int  # targets in the window, B * T
+
+
+class Trainer:
+    """Model, the single optimizer, carried state, stream cursor, step count and random generators.
+
+    Seeds torch's global generator with ``config.seed``: weights and dropout draw from it.
+
+    Raises:
+        DataError: the text is too short for the batch.
+        UsageError: the device is not there.
+    """
+
+    def __init__(self, ids: Ids, vocab_size: int, model_config: ModelConfig, config: TrainingConfig) -> None:
+        self.config = config
+        self.device = choose_device(config.device)
+        self.precision = choose_precision(config.precision, model_config.cell, self.device)
+        self.streams = Streams(ids, config.batch_size, config.seq_len, config.random_seq_len)
+        torch.manual_seed(config.seed)
+        self.model = CharRNN(vocab_size, model_config).to(self.device)
+        self.optimizer = make_optimizer(self.model.parameters(), config)
+        self.hidden: Hidden = self.model.zero_hidden(config.batch_size)
+        self.steps = 0
+        # Window lengths and state resets draw from a generator of their own: dropout cannot shift them.
+        self.generator = torch.Generator().manual_seed(config.seed)
+
+    def step(self, lr: float) -> StepStats:
+        """One window forward, back and one optimizer step at rate ``lr``.
+
+        The rate is scaled by the window's length over ``seq_len`` (AWD-LSTM, https://arxiv.org/abs/1708.02182):
+        the loss is a mean, so a short window would otherwise weigh as much as a long one. A step whose gradient is
+        not finite changes no parameter; the statistics show it.
+        """
+        x, y = self._next_window()
+        with self.precision.autocast():
+            logits, self.hidden = self.model(x, self.hidden)
+        loss = cross_entropy(logits, y)
+        self.optimizer.zero_grad()
+        loss.backward()
+        norm = self._clip()
+        set_lr(self.optimizer, lr * x.shape[1] / self.config.seq_len)
+        skip_step_if(self.optimizer, ~torch.isfinite(norm))
+        self.optimizer.step()
+        self.steps += 1
+        return StepStats(loss.detach(), norm, y.numel())
+
+    def _next_window(self) -> tuple[Tensor, Tensor]:
+        """The next window, (B, T) each, and the carried state made ready for it."""
+        if self.streams.at_start:
+            self.hidden = self.model.zero_hidden(self.config.batch_size)
+        x, y = self.streams.next(self.generator)
+        self.hidden = detach(self.hidden)
+        if self.config.state_reset:
+            drawn = torch.rand(self.config.batch_size, generator=self.generator)
+            self.hidden = keep_streams(self.hidden, (drawn >= self.config.state_reset).float().to(self.device))
+        return x.to(self.device), y.to(self.device)
+
+    def _clip(self) -> Tensor:
+        """Clip the gradient by its global norm; the norm it had."""
+        limit = float("inf") if self.config.grad_clip is None else self.config.grad_clip
+        return nn.utils.clip_grad_norm_(self.model.parameters(), limit)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything needed to go on bit for bit: nested dicts of tensors and plain values."""
+        generators = {"windows": self.generator.get_state(), "cpu": torch.get_rng_state()}
+        if self.device.type == "cuda":
+            generators["cuda"] = torch.cuda.get_rng_state(self.device)
+        return {
+            "model": dict(self.model.state_dict()),
+            "optimizer": optimizer_state(self.optimizer),
+            "hidden": {str(i): tensor.detach() for i, tensor in enumerate(self.hidden)},
+            "streams": self.streams.state_dict(),
+            "generators": generators,
+            "steps": self.steps,
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continue from what ``state_dict`` gave, also that of another device or process."""
+        self.model.load_state_dict(state["model"])
+        load_optimizer_state(self.optimizer, state["optimizer"])
+        self.hidden = tuple(state["hidden"][str(i)].to(self.device) for i in range(len(self.hidden)))
+        self.streams.load_state_dict(state["streams"])
+        self.steps = state["steps"]
+        self.generator.set_state(state["generators"]["windows"])
+        torch.set_rng_state(state["generators"]["cpu"])
+        if self.device.type == "cuda" and "cuda" in state["generators"]:
+            torch.cuda.set_rng_state(state["generators"]["cuda"], self.device)
