@@ -95,7 +95,7 @@ def _replace_digest(raw: bytes, old: str, new: str) -> bytes:
 
 def _metadata(raw: bytes) -> dict[str, Any]:
     """The metadata in a safetensors header: 8 bytes of length, then JSON."""
-    if raw[:2] == b"PK" or raw[:1] == b"\x80":
+    if raw[8:9] != b"{" and raw.startswith((b"PK\x03\x04", b"\x80")):  # a zip archive, or pickle's first byte
         raise CheckpointError(
             "a PyTorch pickle (.pt), which can run code when loaded; charrnn reads its own safetensors files only"
         )

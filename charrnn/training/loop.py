@@ -61,6 +61,7 @@ class Loop:
             self.metrics = stack.enter_context(GrowingFile(self.folder.metrics, score.metrics_length))
             self.samples = stack.enter_context(GrowingFile(self.folder.samples, score.samples_length))
             self._clock = time.monotonic()
+            self._log_and_evaluate()  # a run stopped just before its evaluation makes it up
             while (outcome := self._ending()) is None:
                 self._step()
             if outcome is not Outcome.INTERRUPTED:
@@ -77,17 +78,22 @@ class Loop:
 
     def _step(self) -> None:
         """One step of training, and whatever is due after it."""
-        session, run = self.session, self.session.config.run
+        session = self.session
         self.lr = learning_rate(session.config.training, session.trainer.steps, session.progress)
         session.meter.add(session.trainer.step(self.lr))
-        steps = session.trainer.steps
         self._read_clock()
-        if steps % run.log_every == 0:
-            self._log()
-        if steps % run.eval_every == 0:
-            self._evaluate(final=False)
-        if steps % run.save_every == 0:
+        self._log_and_evaluate()
+        if session.trainer.steps % session.config.run.save_every == 0:
             self._save()
+
+    def _log_and_evaluate(self) -> None:
+        """Do what is due at this step and not done yet. The end of training brings an evaluation of its own."""
+        session, run, steps = self.session, self.session.config.run, self.session.trainer.steps
+        if session.meter.characters and steps % run.log_every == 0:
+            self._log()
+        evaluated = session.score.last_evaluation == steps
+        if steps % run.eval_every == 0 and not evaluated and session.progress < 1:
+            self._evaluate(final=False)
 
     def _read_clock(self) -> None:
         now = time.monotonic()

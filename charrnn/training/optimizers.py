@@ -42,6 +42,7 @@ def optimizer_state(optimizer: torch.optim.Optimizer) -> dict[str, Any]:
 
 
 def load_optimizer_state(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> None:
-    """Load what ``optimizer_state`` gave."""
+    """Load what ``optimizer_state`` gave, also after JSON, which has made a list of the tuple ``betas``."""
     per_parameter = {int(i): s for i, s in state["state"].items()}
-    optimizer.load_state_dict({"state": per_parameter, "param_groups": state["param_groups"]})
+    groups = [{**g, "betas": tuple(g["betas"])} if "betas" in g else g for g in state["param_groups"]]
+    optimizer.load_state_dict({"state": per_parameter, "param_groups": groups})

@@ -42,7 +42,7 @@ def step(config: TrainingConfig, progress: float) -> float:
     """``lr``, multiplied by ``step_gamma`` at each of ``step_drops`` evenly spaced drops."""
     # The small term: 0.3 / 0.1 is 2.999... in floating point.
     drops = min(config.step_drops, math.floor(progress * (config.step_drops + 1) + 1e-9))
-    return config.lr * math.pow(config.step_gamma, drops)
+    return config.lr * config.step_gamma**drops
 
 
 def one_cycle(config: TrainingConfig, progress: float) -> float:
@@ -58,7 +58,7 @@ def triangular2(config: TrainingConfig, progress: float) -> float:
     position = progress * config.cycles
     cycle = min(math.floor(position + 1e-9), config.cycles - 1)
     height = max(0.0, 1 - abs(2 * (position - cycle) - 1))
-    return config.min_lr + (config.lr - config.min_lr) * height / 2**cycle
+    return config.min_lr + (config.lr - config.min_lr) * height / 2.0**cycle
 
 
 def _cosine_between(start: float, end: float, share: float) -> float:

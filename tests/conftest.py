@@ -1,0 +1,72 @@
+"""Fixtures for all tests: no test touches the user's cache, the network, or another test's folder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+from charrnn.config.loader import load_config
+from charrnn.config.schema import Config
+from charrnn.text.places import Places
+
+# Shared machines stall: neither a slow example nor slow generation says anything about the code.
+settings.register_profile("charrnn", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("charrnn")
+
+TEXT = "the cat sat on the mat, and the dog sat on the log; then the cat saw the dog.\n" * 60
+
+
+@pytest.fixture(autouse=True)
+def in_own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Work in an empty folder, with a cache of its own and no corpora but the shipped ones."""
+    monkeypatch.setenv("CHARRNN_CACHE", str(tmp_path / "cache"))
+    monkeypatch.delenv("CHARRNN_DATA", raising=False)
+    work = tmp_path / "work"
+    work.mkdir()
+    monkeypatch.chdir(work)
+    return work
+
+
+@pytest.fixture
+def places(tmp_path: Path) -> Places:
+    return Places.from_environment()
+
+
+@pytest.fixture
+def text_file(in_own_folder: Path) -> Path:
+    path = in_own_folder / "cat.txt"
+    path.write_text(TEXT)
+    return path
+
+
+@pytest.fixture
+def small_config(text_file: Path) -> Config:
+    """A network that trains in a blink, with everything random switched on."""
+    return make_config(str(text_file))
+
+
+def make_config(source: str, *assignments: str) -> Config:
+    """A tiny config on ``source``, changed by ``section.key=value``."""
+    return load_config(
+        None,
+        [
+            f"corpus.source={source}",
+            "model.hidden_size=8",
+            "model.embedding_size=4",
+            "model.num_layers=2",
+            "model.dropout=0.2",
+            "training.batch_size=4",
+            "training.seq_len=10",
+            "training.random_seq_len=true",
+            "training.state_reset=0.2",
+            "training.lr=1e-2",
+            "training.max_steps=40",
+            "run.log_every=7",
+            "run.eval_every=20",
+            "run.save_every=15",
+            "run.sample_length=20",
+            *assignments,
+        ],
+    )

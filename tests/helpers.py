@@ -1,0 +1,71 @@
+"""What several tests need: a silent reporter, a run from start to end, comparison of full states."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from charrnn.config.schema import Config
+from charrnn.runs.directory import RunFolder
+from charrnn.runs.metrics import Row, read_metrics
+from charrnn.text.places import Places
+from charrnn.training.loop import Loop, Outcome
+from charrnn.training.session import Session, new_session, resume_session, start_run
+
+
+class Silent:
+    """A reporter that keeps what it was told."""
+
+    def __init__(self) -> None:
+        self.logs: list[Row] = []
+        self.evaluations: list[Row] = []
+
+    def logged(self, row: Row, progress: float) -> None:
+        assert 0 <= progress <= 1
+        self.logs.append(row)
+
+    def evaluated(self, row: Row, sample: str) -> None:
+        self.evaluations.append(row)
+
+
+def never() -> bool:
+    return False
+
+
+def stop_at(session: Session, step: int) -> Callable[[], bool]:
+    return lambda: session.trainer.steps >= step
+
+
+def begin(config: Config, places: Places, name: str = "run") -> Session:
+    session = new_session(config, places)
+    start_run(session, name)
+    return session
+
+
+def train(session: Session, should_stop: Callable[[], object] = never) -> Outcome:
+    return Loop(session, Silent(), should_stop).run()
+
+
+def resumed(path: Path, places: Places, config: Config) -> Session:
+    return resume_session(RunFolder(path), config, places)
+
+
+def comparable_rows(path: Path) -> list[Row]:
+    """The metrics without what the clock decides."""
+    return [{k: v for k, v in row.items() if k not in ("seconds", "chars_per_sec")} for row in read_metrics(path)]
+
+
+def differences(left: Any, right: Any, where: str = "") -> list[str]:
+    """The paths at which two nested states differ; tensors are compared bit for bit."""
+    if isinstance(left, dict) and isinstance(right, dict):
+        found = [f"{where}/{key}" for key in left.keys() ^ right.keys()]
+        for key in left.keys() & right.keys():
+            found += differences(left[key], right[key], f"{where}/{key}")
+        return found
+    if isinstance(left, Tensor) and isinstance(right, Tensor):
+        return [] if left.dtype == right.dtype and torch.equal(left, right) else [where]
+    return [] if left == right else [where]

@@ -1,0 +1,365 @@
+"""Where a text comes from: every source gives exactly the bytes it stands for, and can be found again."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+import re
+import sys
+import sysconfig
+import threading
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import requests
+
+from charrnn.config.library import shipped
+from charrnn.config.schema import CorpusConfig
+from charrnn.errors import CorpusUnavailable, DataError, UsageError
+from charrnn.text.corpus import Corpus, find_corpus
+from charrnn.text.named import COUNTING_CHARACTERS, NAMED, PYTHON_LEFT_OUT, SHAKESPEARE_FILE
+from charrnn.text.places import Places
+from tests.conftest import make_config
+
+POEM = b"Shall I compare thee\nto a made-up poem?\n"
+PERSONS = set(
+    "DUCHESS EMERIC THOLE OSMUND TAMSIN WICK GULL HESPER RUY LISSOM JOAN MAG CAPTAIN HERALD MESSENGER SERVANT NOVICE "
+    "BOY TIDE ALL SAILOR CITIZEN".split()
+)
+
+
+def find(source: str | list[str], glob: str = "**/*.txt", fallback: str | None = None) -> Corpus:
+    return find_corpus(CorpusConfig(source=source, glob=glob, fallback=fallback), Places.from_environment())
+
+
+def read(corpus: Corpus) -> bytes:
+    return b"".join(chunk for _, chunk in corpus.chunks())
+
+
+def write(path: str, content: bytes) -> Path:
+    file = Path(path)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_bytes(content)
+    return file
+
+
+def names(corpus: Corpus) -> list[str]:
+    """The parts' paths, relative to the test's folder."""
+    return [Path(part.name).relative_to(Path.cwd()).as_posix() for part in corpus.parts]
+
+
+class TestFiles:
+    def test_a_file_is_read_as_it_is(self) -> None:
+        content = b"\xef\xbb\xbfa\r\n\x00\xff no newline at the end"
+        write("one.txt", content)
+        assert read(find("one.txt")) == content
+
+    def test_source_finds_a_file_from_another_folder(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        write("one.txt", POEM)
+        corpus = find("one.txt")
+        Path("elsewhere").mkdir()
+        monkeypatch.chdir("elsewhere")
+        assert read(find(corpus.source)) == POEM
+
+    def test_digest_is_sha256_of_all_parts(self) -> None:
+        write("a.txt", b"first ")
+        write("b.txt", b"second")
+        expected = hashlib.sha256(b"first second").hexdigest()
+        assert find(["a.txt", "b.txt"]).digest() == (expected, 12)
+
+    @pytest.mark.parametrize("size", [1, 2, 3, 7])
+    def test_chunks_are_no_longer_than_the_limit(self, size: int, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("charrnn.text.corpus.CHUNK_BYTES", size)
+        write("one.txt", POEM)
+        chunks = [chunk for _, chunk in find("one.txt").chunks()]
+        assert b"".join(chunks) == POEM
+        assert max(map(len, chunks)) == size
+
+    def test_a_list_is_sorted_joined_and_free_of_doubles(self) -> None:
+        write("b.txt", b"2")
+        write("a.txt", b"1")
+        write("folder/c.txt", b"3")
+        corpus = find(["b.txt", "folder", "a.txt", "b.txt"])
+        assert read(corpus) == b"123"
+        assert names(corpus) == ["a.txt", "b.txt", "folder/c.txt"]
+        assert read(find(corpus.source)) == b"123"
+
+    def test_a_named_corpus_wins_over_a_file_and_the_path_over_the_name(self) -> None:
+        write("counting", POEM)
+        assert read(find("counting")) != POEM
+        corpus = find("./counting")
+        assert read(corpus) == read(find(corpus.source)) == POEM
+
+    def test_missing_file(self) -> None:
+        with pytest.raises(DataError, match=r"nowhere\.txt: cannot read the text: No such file.*shakespeare"):
+            find("nowhere.txt")
+
+    def test_file_that_vanishes_before_it_is_read(self) -> None:
+        file = write("one.txt", POEM)
+        corpus = find("one.txt")
+        file.unlink()
+        with pytest.raises(DataError, match=r"one\.txt: cannot read the text: No such file"):
+            read(corpus)
+
+    def test_a_device_is_refused(self) -> None:
+        with pytest.raises(DataError, match="/dev/null: is a device"):
+            find("/dev/null")
+
+
+class TestFolders:
+    @pytest.fixture(autouse=True)
+    def folder(self) -> None:
+        write("books/z.txt", b"z")
+        write("books/a/2.txt", b"2")
+        write("books/a/10.txt", b"10")
+        write("books/a-b.txt", b"-")
+        write("books/notes.md", b"note")
+        Path("books/folder.txt").mkdir()
+
+    def test_files_in_the_order_of_their_paths(self) -> None:
+        corpus = find("books")
+        assert names(corpus) == ["books/a/10.txt", "books/a/2.txt", "books/a-b.txt", "books/z.txt"]
+        assert read(corpus) == b"102-z"
+        assert corpus.name == "books"
+
+    def test_glob(self) -> None:
+        assert read(find("books", glob="**/*.md")) == b"note"
+        assert read(find("books", glob="*.txt")) == b"-z"
+        assert read(find("books", glob="a/*")) == b"102"
+
+    def test_source_finds_the_folder_from_elsewhere(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        corpus = find("books", glob="*.txt")
+        monkeypatch.chdir("books")
+        assert read(find(corpus.source, glob="*.txt")) == b"-z"
+
+    def test_nothing_matches(self) -> None:
+        with pytest.raises(DataError, match=r"books: no file matches '\*\.tex'; set corpus\.glob"):
+            find("books", glob="*.tex")
+
+    @pytest.mark.parametrize("glob", ["", "/etc/*.txt"])
+    def test_impossible_globs_are_errors_of_the_user(self, glob: str) -> None:
+        with pytest.raises(UsageError, match="glob"):
+            find_corpus(make_config("books", f'corpus.glob="{glob}"').corpus, Places.from_environment())
+
+
+class TestReadOnce:
+    """Standard input and FIFOs are kept under their hash, so that a run can be resumed from them."""
+
+    CONTENT = "caf\N{LATIN SMALL LETTER E WITH ACUTE}\r\n\0".encode() * 1000
+
+    def feed_stdin(self, monkeypatch: pytest.MonkeyPatch, content: bytes) -> None:
+        monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=io.BytesIO(content)))
+
+    def feed_fifo(self, content: bytes) -> threading.Thread:
+        os.mkfifo("pipe")
+        writer = threading.Thread(target=Path("pipe").write_bytes, args=(content,), daemon=True)
+        writer.start()
+        return writer
+
+    def check_kept(self, corpus: Corpus, places: Places) -> None:
+        kept = places.cache / "stdin" / f"{hashlib.sha256(self.CONTENT).hexdigest()[:16]}.txt"
+        assert list(kept.parent.iterdir()) == [kept]
+        assert corpus.source == str(kept.absolute())
+        assert read(corpus) == read(corpus) == read(find(corpus.source)) == self.CONTENT
+
+    @pytest.mark.parametrize("chunk", [7, 1 << 20])
+    def test_stdin(self, chunk: int, places: Places, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("charrnn.text.corpus.CHUNK_BYTES", chunk)
+        self.feed_stdin(monkeypatch, self.CONTENT)
+        self.check_kept(find("-"), places)
+
+    def test_fifo(self, places: Places) -> None:
+        writer = self.feed_fifo(self.CONTENT)
+        corpus = find("pipe")
+        writer.join()
+        self.check_kept(corpus, places)
+
+    def test_stdin_beside_a_file(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        write("one.txt", POEM)
+        self.feed_stdin(monkeypatch, self.CONTENT)
+        corpus = find(["-", "one.txt"])
+        assert sorted(part.name for part in corpus.parts) == sorted(corpus.source)
+        assert read(corpus) == read(find(corpus.source))
+        assert sorted(Path(part.name).read_bytes() for part in corpus.parts) == sorted([POEM, self.CONTENT])
+
+    def test_a_relative_cache_is_found_again(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("CHARRNN_CACHE", "here")
+        self.feed_stdin(monkeypatch, self.CONTENT)
+        source = find("-").source
+        Path("elsewhere").mkdir()
+        monkeypatch.chdir("elsewhere")
+        assert read(find(source)) == self.CONTENT
+
+    def test_an_interrupted_read_leaves_nothing(self, places: Places, monkeypatch: pytest.MonkeyPatch) -> None:
+        class Broken(io.RawIOBase):
+            def read(self, size: int = -1) -> bytes:
+                raise KeyboardInterrupt
+
+        monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=Broken()))
+        with pytest.raises(KeyboardInterrupt):
+            find("-")
+        assert list((places.cache / "stdin").iterdir()) == []
+
+    def test_a_cache_that_cannot_be_written(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("CHARRNN_CACHE", str(write(str(tmp_path / "file"), b"")))
+        self.feed_stdin(monkeypatch, self.CONTENT)
+        with pytest.raises(DataError, match="cannot write the cache"):
+            find("-")
+
+
+class Downloader:
+    """Stands in for pooch's HTTP downloader: hands out ``content``, or fails as if there were no network."""
+
+    def __init__(self, content: bytes | None) -> None:
+        self.content = content
+        self.calls = 0
+
+    def __call__(self, url: str, output_file: str, *_: object) -> None:
+        self.calls += 1
+        if self.content is None:
+            raise requests.ConnectionError
+        Path(output_file).write_bytes(self.content)
+
+    def install(self, monkeypatch: pytest.MonkeyPatch) -> Downloader:
+        monkeypatch.setattr("pooch.HTTPDownloader", lambda **_: self)
+        return self
+
+
+class TestShakespeare:
+    @pytest.fixture(autouse=True)
+    def poem_is_shakespeare(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """A small text takes the part of the real one, so that no checkout's data/ can interfere."""
+        monkeypatch.setattr("charrnn.text.named.SHAKESPEARE_SHA256", hashlib.sha256(POEM).hexdigest())
+
+    @pytest.fixture(autouse=True)
+    def network(self, monkeypatch: pytest.MonkeyPatch) -> Downloader:
+        """No test reaches the network; a download is refused unless the test says otherwise."""
+        return Downloader(None).install(monkeypatch)
+
+    def test_found_in_data(self) -> None:
+        write(f"data/{SHAKESPEARE_FILE}", POEM)
+        corpus = find("shakespeare")
+        assert read(corpus) == POEM
+        assert (corpus.name, corpus.source, corpus.notes) == ("shakespeare", "shakespeare", ())
+
+    def test_found_in_charrnn_data(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        write(str(tmp_path / "texts" / SHAKESPEARE_FILE), POEM)
+        monkeypatch.setenv("CHARRNN_DATA", str(tmp_path / "texts"))
+        assert read(find("shakespeare")) == POEM
+
+    def test_found_in_the_cache(self, places: Places) -> None:
+        write(str(places.cache / SHAKESPEARE_FILE), POEM)
+        assert read(find("shakespeare")) == POEM
+
+    def test_wrong_content_is_passed_over(self, places: Places) -> None:
+        write(f"data/{SHAKESPEARE_FILE}", POEM + b"!")
+        write(str(places.cache / SHAKESPEARE_FILE), POEM)
+        assert read(find("shakespeare")) == POEM
+
+    def test_wrong_content_alone_is_not_taken(self) -> None:
+        write(f"data/{SHAKESPEARE_FILE}", POEM + b"!")
+        with pytest.raises(CorpusUnavailable):
+            find("shakespeare")
+
+    def test_downloaded_once(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        network = Downloader(POEM).install(monkeypatch)
+        assert read(find("shakespeare")) == read(find("shakespeare")) == POEM
+        assert network.calls == 1
+
+    def test_a_damaged_copy_in_the_cache_is_replaced(self, places: Places, monkeypatch: pytest.MonkeyPatch) -> None:
+        write(str(places.cache / SHAKESPEARE_FILE), b"half a po")
+        Downloader(POEM).install(monkeypatch)
+        assert read(find("shakespeare")) == POEM
+
+    def test_no_network(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        def retrieve(*_: object, **__: object) -> str:
+            raise requests.ConnectionError("no route to host")
+
+        monkeypatch.setattr("pooch.retrieve", retrieve)
+        with pytest.raises(CorpusUnavailable, match=r"shakespeare: the download failed.*CHARRNN_DATA"):
+            find("shakespeare")
+
+    def test_download_of_wrong_content(self, places: Places, monkeypatch: pytest.MonkeyPatch) -> None:
+        network = Downloader(b"<html>please log in</html>").install(monkeypatch)
+        with pytest.raises(CorpusUnavailable, match="wrong SHA-256"):
+            find("shakespeare")
+        assert network.calls == 1
+        assert not any(path.is_file() for path in places.cache.rglob("*"))
+
+    def test_cache_that_cannot_be_written(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("CHARRNN_CACHE", str(write(str(tmp_path / "file"), b"")))
+        with pytest.raises(CorpusUnavailable, match="cannot be kept in"):
+            find("shakespeare")
+
+    def test_fallback(self) -> None:
+        corpus = find("shakespeare", fallback="play")
+        assert read(corpus) == (shipped("data") / "play.txt").read_bytes()
+        assert (corpus.name, corpus.source) == ("play", "play")
+        (note,) = corpus.notes
+        assert "download failed" in note
+        assert "USING THE FALLBACK CORPUS 'play'" in note
+
+    def test_no_fallback_where_none_is_needed(self) -> None:
+        write(f"data/{SHAKESPEARE_FILE}", POEM)
+        corpus = find("shakespeare", fallback="play")
+        assert (read(corpus), corpus.notes) == (POEM, ())
+
+    def test_a_missing_file_does_not_fall_back(self) -> None:
+        with pytest.raises(DataError):
+            find("nowhere.txt", fallback="play")
+
+
+class TestOtherNamedCorpora:
+    def test_counting(self) -> None:
+        text = read(find("counting"))
+        assert text == b"".join(b"1 2 3 "[i % 6 : i % 6 + 1] for i in range(COUNTING_CHARACTERS))
+        assert len(text) == 60_000
+
+    def test_python_is_the_standard_library_in_order(self) -> None:
+        files = [Path(part.name) for part in find("python").parts]
+        assert files == sorted(files)
+        assert len(files) > 100
+        assert {"argparse.py", "this.py"} <= {file.name for file in files}
+        root = Path(sysconfig.get_path("stdlib"))
+        assert not any(set(file.relative_to(root).parts) & PYTHON_LEFT_OUT for file in files)
+
+    def test_python_is_utf8(self) -> None:
+        assert sum(len(Path(part.name).read_bytes().decode()) for part in find("python").parts) > 1_000_000
+
+    @pytest.mark.parametrize("name", sorted(set(NAMED) - {"shakespeare"}))
+    def test_source_is_the_name(self, name: str) -> None:
+        corpus = find(name)
+        assert (corpus.name, corpus.source) == (name, name)
+
+
+class TestPlay:
+    @pytest.fixture
+    def lines(self) -> list[str]:
+        return read(find("play")).decode("ascii").split("\n")
+
+    def test_size_and_lines(self, lines: list[str]) -> None:
+        assert sum(map(len, lines)) + len(lines) - 1 >= 100_000
+        assert max(map(len, lines)) <= 78
+        assert not any(line != line.rstrip() or "\t" in line for line in lines)
+
+    def test_five_acts_in_order_each_with_scenes_in_order(self, lines: list[str]) -> None:
+        numerals = ["I", "II", "III", "IV", "V"]
+        headings = [line for line in lines if re.match(r"(ACT|SCENE) ", line)]
+        acts = [line.removeprefix("ACT ") for line in headings if line.startswith("ACT")]
+        assert acts == numerals
+        for scenes in " ".join(re.sub(r"SCENE (\w+)\..*", r"\1", h) for h in headings).split("ACT ")[1:]:
+            _, *order = scenes.split()
+            assert order == numerals[: len(order)]
+            assert order
+
+    def test_every_speaker_is_a_person_of_the_play(self, lines: list[str]) -> None:
+        speakers = {match[1] for line in lines if (match := re.fullmatch(r"([A-Z ]+):", line))}
+        assert len(speakers) > 15
+        assert {re.sub(r"^(FIRST|SECOND|THIRD) ", "", speaker) for speaker in speakers} <= PERSONS
+
+    def test_a_speaker_stands_after_an_empty_line_and_says_something(self, lines: list[str]) -> None:
+        for before, line, after in zip(lines, lines[1:], lines[2:], strict=False):
+            if re.fullmatch(r"[A-Z ]+:", line):
+                assert (before, bool(after)) == ("", True), line
