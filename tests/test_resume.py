@@ -10,7 +10,7 @@ import torch
 
 from charrnn.config.loader import revise_config
 from charrnn.config.schema import Config
-from charrnn.errors import CheckpointError
+from charrnn.errors import CheckpointError, DataError
 from charrnn.runs.checkpoint import read_checkpoint
 from charrnn.text.places import Places
 from charrnn.training.loop import Outcome
@@ -88,8 +88,8 @@ def test_whatever_is_left_out_shows(
     train(first, stop_at(first, 26))  # behind an evaluation, inside a log interval
     assert first.folder is not None
 
-    def forgetful(file: Path) -> dict[str, Any]:
-        state = read_checkpoint(file)
+    def forgetful(file: Path, advice: str) -> dict[str, Any]:
+        state = read_checkpoint(file, advice)
         target = state
         for key in path[:-1]:
             target = target[key]
@@ -141,5 +141,5 @@ def test_a_resumed_run_keeps_its_model(change: str, golden: Session, places: Pla
 def test_a_changed_text_is_refused(golden: Session, text_file: Path, places: Places) -> None:
     assert golden.folder is not None
     text_file.write_text(text_file.read_text().replace("cat", "cow"))
-    with pytest.raises(CheckpointError, match="changed"):
+    with pytest.raises(DataError, match="changed"):
         resumed(golden.folder.path, places, golden.config)

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import NoReturn
+import traceback
+from typing import Any, NoReturn
 
 import click
 
@@ -19,7 +20,19 @@ from charrnn.cli.train import train
 from charrnn.errors import CharRNNError, ConfigError
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+class _Commands(click.Group):
+    """Click's own answer to a closed pipe is exit code 1; whoever read our output has just had enough of it."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError:
+            # Nobody is there for what is still buffered either.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            sys.exit(0)
+
+
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.option("--debug", is_flag=True, help="Show a traceback with an error.")
 @click.version_option(package_name="charrnn")
 @click.pass_context
@@ -47,8 +60,6 @@ def main() -> NoReturn:
     os.environ.setdefault("GOMP_SPINCOUNT", "2000")
     try:
         code = cli.main(standalone_mode=False)
-    except BrokenPipeError:
-        _leave_closed_pipe()
     except click.ClickException as error:
         error.show()
         code = error.exit_code
@@ -56,6 +67,8 @@ def main() -> NoReturn:
         code = 130
     except CharRNNError as error:
         code = _show_error(error)
+    except OSError as error:
+        code = _show_error(CharRNNError(f"{error.filename or 'input or output'}: {error.strerror or error}"))
     except Exception as error:
         code = _show_crash(error)
     sys.exit(code if isinstance(code, int) else 0)
@@ -67,7 +80,7 @@ def _debugging() -> bool:
 
 def _show_error(error: CharRNNError) -> int:
     if _debugging():
-        raise error
+        traceback.print_exception(error)
     mark = click.style("error:", fg="red", bold=True)
     lines = error.problems if isinstance(error, ConfigError) else [str(error)]
     for line in lines:
@@ -78,13 +91,7 @@ def _show_error(error: CharRNNError) -> int:
 def _show_crash(error: Exception) -> int:
     """What nobody foresaw: still one line, and how to learn more."""
     if _debugging():
-        raise error
+        traceback.print_exception(error)
     cause = " ".join(str(error).split())[:300]
     click.echo(f"internal error: {type(error).__name__}: {cause}; run 'charrnn --debug ...' to see where", err=True)
     return 1
-
-
-def _leave_closed_pipe() -> NoReturn:
-    """Whoever read our output has gone, as ``head`` does: no message, and no second error while closing."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    sys.exit(0)

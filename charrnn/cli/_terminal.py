@@ -23,6 +23,7 @@ class TerminalReporter:
         self._on_terminal = sys.stderr.isatty()
         self._begun = time.monotonic()
         self._first_progress: float | None = None
+        self._train_loss: float | None = None
         self._last_line = -math.inf
 
     def __enter__(self) -> TerminalReporter:
@@ -47,12 +48,11 @@ class TerminalReporter:
         loss = row["val_loss"]
         if self.best is None or loss < self.best:
             self.best = loss
-        cold = f"  cold {row['val_loss_cold']:.4f}" if "val_loss_cold" in row else ""
-        train = f"train {self._train_loss:.4f}  " if hasattr(self, "_train_loss") else ""
+        cold = f", cold {format_loss(row['val_loss_cold'])}" if "val_loss_cold" in row else ""
+        train = "" if self._train_loss is None else f"train {format_loss(self._train_loss)}  "
         known = "  ".join(f"{name} {self.baselines[name]:.2f}" for name in ("unigram", "bigram"))
         self._write(
-            f"step {row['step']:,}  {train}validation {loss:.4f} nats/char ({loss / math.log(2):.4f} bpc){cold}"
-            f"  best {self.best:.4f}  [{known}]"
+            f"step {row['step']:,}  {train}val {format_nats(loss)}{cold}  best {format_loss(self.best)}  ({known})"
         )
         if sample:
             self._write("\n".join(f"    | {line}" for line in sample.strip("\n").split("\n")))
@@ -79,6 +79,16 @@ class TerminalReporter:
         if done <= 0:
             return ""
         return f"  {format_seconds((time.monotonic() - self._begun) * (1 - progress) / done)} left"
+
+
+def format_loss(nats: float) -> str:
+    """Four decimals, or what is left of a loss smaller than that shows."""
+    return f"{nats:.4f}" if nats >= 0.01 else f"{nats:.1e}"
+
+
+def format_nats(nats: float) -> str:
+    """A loss in both units."""
+    return f"{format_loss(nats)} nats/char ({format_loss(nats / math.log(2))} bpc)"
 
 
 def format_seconds(seconds: float) -> str:

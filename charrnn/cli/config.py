@@ -22,7 +22,10 @@ def config() -> None:
 
 @config.command()
 def ls() -> None:
-    """The configs that come with charrnn."""
+    """The configs that come with charrnn.
+
+    Example: charrnn config ls
+    """
     from charrnn.config.library import shipped_configs
 
     for path in shipped_configs():
@@ -33,7 +36,10 @@ def ls() -> None:
 @config.command()
 @click.argument("name")
 def show(name: str) -> None:
-    """Print a config with its comments."""
+    """Print a config with its comments.
+
+    Example: charrnn config show shakespeare.yaml > my.yaml
+    """
     from charrnn.config.library import find_config
     from charrnn.config.settings import read_config_text
 
@@ -44,7 +50,10 @@ def show(name: str) -> None:
 @click.argument("file")
 @set_option
 def check(file: str, assignments: tuple[str, ...]) -> None:
-    """Check a config and print it with every default filled in."""
+    """Check a config and print it with every default filled in.
+
+    Example: charrnn config check my.yaml --set training.lr=1e-3
+    """
     from charrnn.config.library import find_config
     from charrnn.config.loader import dump_config, load_config
 
@@ -53,7 +62,10 @@ def check(file: str, assignments: tuple[str, ...]) -> None:
 
 @config.command()
 def schema() -> None:
-    """Print the JSON Schema of configs, for editors."""
+    """Print the JSON Schema of configs, for editors.
+
+    Example: charrnn config schema > charrnn.schema.json
+    """
     from charrnn.config.schema import Config
 
     click.echo(json.dumps(Config.model_json_schema(), indent=2))

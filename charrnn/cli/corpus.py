@@ -25,7 +25,10 @@ def corpus() -> None:
 
 @corpus.command()
 def ls() -> None:
-    """The corpora known by name."""
+    """The corpora known by name.
+
+    Example: charrnn corpus ls
+    """
     from charrnn.text.named import NAMED
 
     for name, known in NAMED.items():
@@ -35,7 +38,10 @@ def ls() -> None:
 @corpus.command()
 @click.argument("name")
 def fetch(name: str) -> None:
-    """Find a named corpus, downloading it once where needed, and print where it is."""
+    """Find a named corpus, downloading it once where needed, and print where it is.
+
+    Example: charrnn corpus fetch shakespeare
+    """
     from charrnn.errors import UsageError
     from charrnn.text.named import NAMED, find_named
     from charrnn.text.places import Places
@@ -51,7 +57,10 @@ def fetch(name: str) -> None:
 @set_option
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def stats(source: str, assignments: tuple[str, ...], as_json: bool) -> None:
-    """Size, characters, splits and n-gram entropies of a corpus by name or path."""
+    """Size, characters, splits and n-gram entropies of a corpus by name or path.
+
+    Example: charrnn corpus stats my.txt --set corpus.encoding=latin-1
+    """
     from charrnn.cli._options import overrides
     from charrnn.config.loader import load_config
     from charrnn.text.corpus import find_corpus

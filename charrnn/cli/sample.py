@@ -83,13 +83,14 @@ def _read_prompt(prompt: str | None, file: Path | None) -> str:
     try:
         raw = file.read_bytes() if file is not None else sys.stdin.buffer.read() if prompt == "-" else None
     except OSError as error:
-        raise UsageError(f"{file}: cannot read the prompt: {error.strerror}") from error
+        raise UsageError(f"{file}: cannot read the prompt: {error.strerror}; give a text file") from error
     if raw is None:
         return prompt or ""
     try:
         return raw.decode("utf-8")
     except UnicodeDecodeError as error:
-        raise UsageError(f"{file or 'standard input'}: the prompt is not UTF-8 at byte {error.start}") from error
+        name = file or "standard input"
+        raise UsageError(f"{name}: the prompt is not UTF-8 at byte {error.start}; save it as UTF-8") from error
 
 
 def _until(pieces: Iterator[list[str]], interrupts: Any) -> Iterator[list[str]]:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from charrnn.cli._options import device_option, overrides, set_option
-from charrnn.cli._terminal import TerminalReporter, format_bytes, format_seconds, say, warn
+from charrnn.cli._terminal import TerminalReporter, format_bytes, format_nats, format_seconds, say, warn
 from charrnn.errors import Interrupted, UsageError
 
 if TYPE_CHECKING:
@@ -41,6 +40,8 @@ def train(
     """
     if (config_name is None) == (resume is None):
         raise UsageError("give --config NAME for a new run ('charrnn config ls'), or --resume RUN; not both")
+    if resume is not None and dry_run:
+        raise UsageError("--dry-run looks at a new run; leave out --resume, or give --config instead")
     if resume is not None:
         session = _resumed(resume, assignments, options)
     else:
@@ -52,11 +53,14 @@ def train(
 def _new(name: str, assignments: tuple[str, ...], options: dict[str, Any], dry_run: bool) -> Session | None:
     from charrnn.config.library import find_config
     from charrnn.config.loader import load_config
-    from charrnn.text.places import Places, scratch_places
-    from charrnn.training.session import new_session, start_run
 
     file = find_config(name)
     config = load_config(file, assignments, overrides(**options))
+
+    # Below the check of the config: these bring torch, and a typo should not have to wait for it.
+    from charrnn.text.places import Places, scratch_places
+    from charrnn.training.session import new_session, start_run
+
     if dry_run:
         with scratch_places(Places.from_environment()) as places:
             _show_dry_run(new_session(config, places))
@@ -130,10 +134,7 @@ def _conclude(session: Session, outcome: Outcome) -> None:
     assert session.folder is not None
     best = ""
     if score.best_val_loss is not None:
-        best = (
-            f"; best validation loss {score.best_val_loss:.4f} nats/char ({score.best_val_loss / math.log(2):.4f} bpc)"
-            f" at step {score.best_step:,}"
-        )
+        best = f"; best validation loss {format_nats(score.best_val_loss)} at step {score.best_step:,}"
     say(f"Done:   {outcome.value}, {session.trainer.steps:,} steps in {format_seconds(score.seconds)}{best}")
     say(f"Run:    {session.folder.path}    Sample: charrnn sample --checkpoint {session.folder.path}")
 

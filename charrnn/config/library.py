@@ -29,12 +29,28 @@ def find_config(name: str) -> Path:
     """
     for folder in config_folders():
         for candidate in (folder / name, folder / f"{name}.yaml"):
-            if candidate.is_file():
+            if is_file(candidate):
                 return candidate
-    known = [path.name for path in shipped_configs()]
-    near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
-    advice = f"did you mean {near[0]}?" if near else f"shipped ones: {', '.join(known)}"
+    known = [path.stem for path in shipped_configs()]
+    near = difflib.get_close_matches(Path(name).stem, known, n=1, cutoff=0.5)
+    advice = f"did you mean {near[0]}.yaml?" if near else f"shipped ones: {', '.join(f'{stem}.yaml' for stem in known)}"
     raise ConfigError([f"{name}: no such config here, in configs/ or among the shipped ones; {advice}"])
+
+
+def is_file(path: Path) -> bool:
+    """Whether there is such a file; no for a name that the system finds too long or odd to ask about."""
+    try:
+        return path.is_file()
+    except (OSError, ValueError):
+        return False
+
+
+def is_folder(path: Path) -> bool:
+    """As ``is_file``, for a folder."""
+    try:
+        return path.is_dir()
+    except (OSError, ValueError):
+        return False
 
 
 def shipped_configs() -> list[Path]:

@@ -11,7 +11,6 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, get_args
 
-import yaml
 from pydantic import BaseModel, ValidationError
 
 from charrnn.config.schema import Config
@@ -20,6 +19,7 @@ from charrnn.config.settings import (
     NamedOverride,
     Settings,
     apply_override,
+    dump_yaml,
     read_config_text,
     read_settings,
     set_value,
@@ -77,13 +77,14 @@ def _describe_all(error: ValidationError, settings: Settings) -> list[str]:
     messages: dict[KeyPath, str] = {}
     for item in error.errors():
         path = _key_path(item["loc"], settings) if item["type"] != "missing" else item["loc"]
-        messages.setdefault(path, _describe(item["type"], item["msg"], item["input"], path, settings))
+        if not any(path[:length] in settings.refused for length in range(len(path) + 1)):
+            messages.setdefault(path, _describe(item["type"], item["msg"], item["input"], path, settings))
     return list(messages.values())
 
 
 def _key_path(loc: KeyPath, settings: Settings) -> KeyPath:
     """Where in the config an error is, as far as it was written down: pydantic goes on with names of its own."""
-    while loc and loc not in settings.places:
+    while len(loc) > 1 and loc not in settings.places:
         loc = loc[:-1]
     return loc
 
@@ -98,6 +99,8 @@ def _describe(kind: str, message: str, given: Any, path: KeyPath, settings: Sett
     if kind == "model_type":
         return f"{where}: {name} is a section: write its settings below it as 'key: value', not {given!r}"
     message = message.removeprefix("Value error, ").removeprefix("Input ")
+    if kind == "string_pattern_mismatch":
+        message = f"should be: {_field_help(path)}"
     shown = "" if isinstance(given, (dict, BaseModel)) else f", not {given!r}"
     return f"{where}: {name}: {message[0].lower()}{message[1:]}{shown}"
 
@@ -116,14 +119,13 @@ def _section_fields(path: KeyPath) -> dict[str, Any]:
 
 
 def _nearest(path: KeyPath) -> str:
-    names = list(_section_fields(path[:-1]))
-    close = difflib.get_close_matches(str(path[-1]), names, n=1, cutoff=0.5)
-    if close:
-        return f"; did you mean {close[0]!r}?"
+    key = str(path[-1])
     for section in Config.model_fields:
-        if str(path[-1]) in _section_fields((section,)):
+        if key in _section_fields((section,)):
             return f"; it belongs under {section!r}"
-    return f"; valid here: {', '.join(names)}"
+    names = list(_section_fields(path[:-1]))
+    close = difflib.get_close_matches(key, names, n=1, cutoff=0.5)
+    return f"; did you mean {close[0]!r}?" if close else f"; valid here: {', '.join(names)}"
 
 
 def _field_help(path: KeyPath) -> str:
@@ -133,4 +135,4 @@ def _field_help(path: KeyPath) -> str:
 
 def dump_config(config: Config) -> str:
     """The whole config as YAML, defaults included: what a run folder keeps."""
-    return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+    return dump_yaml(config.model_dump(mode="json"))

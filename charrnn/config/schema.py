@@ -15,12 +15,12 @@ DURATION_UNITS = {"s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0}
 
 
 def parse_duration(value: Any) -> Any:
-    """Return seconds for ``60``, ``"60s"``, ``"1.5m"``, ``"2h"``; anything else is passed on to be refused."""
+    """Return seconds for ``60``, ``"60"``, ``"60s"``, ``"1.5m"``, ``"2h"``; anything else passes unchanged."""
     if isinstance(value, str):
-        match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*(s|m|min|h)\s*", value)
+        match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*(s|m|min|h)?\s*", value)
         if match is None:
             raise ValueError("write a duration as 60s, 5m or 1h")
-        return float(match[1]) * DURATION_UNITS[match[2]]
+        return float(match[1]) * DURATION_UNITS[match[2] or "s"]
     return value
 
 
@@ -38,7 +38,7 @@ class CorpusConfig(Section):
     """Which text, and how it becomes numbers."""
 
     source: str | list[str] = Field(
-        description="shakespeare, play, python, counting; or a file, a folder, a list of these, or - for stdin"
+        description="shakespeare, play, python, counting; or a file, a folder, a list of these, or '-' for stdin"
     )
     glob: str = Field("**/*.txt", description="which files of a folder are taken, in sorted order")
     encoding: str = Field("utf-8", description="text encoding, read strictly")
@@ -188,7 +188,9 @@ class RunConfig(Section):
 
     out: str = Field("runs", min_length=1, description="folder that holds the run folders")
     name: str | None = Field(
-        None, pattern=r"^[\w][\w.+-]*$", description="name of the run folder; null takes the config's name"
+        None,
+        pattern=r"^[\w][\w.+-]*$",
+        description="name of the run folder, of letters, digits and . _ + -; null takes the config's name",
     )
     log_every: int = Field(50, ge=1, description="steps between two lines of metrics.jsonl")
     eval_every: int = Field(1000, ge=1, description="steps between two evaluations on the validation text")
@@ -196,7 +198,7 @@ class RunConfig(Section):
     eval_characters: int = Field(
         200_000,
         ge=1,
-        description="validation characters read at each evaluation while training; the last reads all",
+        description="validation characters read at each evaluation while training; charrnn eval reads all",
     )
     sample_length: int = Field(200, ge=0, description="characters of the sample shown at each evaluation")
 

@@ -6,6 +6,7 @@ Knows nothing of the schema: see ``loader`` for what a config must be.
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,17 +18,27 @@ from charrnn.errors import ConfigError
 KeyPath = tuple[str | int, ...]
 MAX_CONFIG_BYTES = 1_000_000
 MAX_DEPTH = 20
+YAML_TAG = "tag:yaml.org,2002:"
+PLAIN_TAGS = {YAML_TAG + kind for kind in ("str", "int", "float", "bool", "null")}
 
 
 class _Yaml(yaml.SafeLoader):
     """YAML 1.1 without its trap that reads ``1e-3`` as text."""
 
 
-_Yaml.add_implicit_resolver(
-    "tag:yaml.org,2002:float",
-    re.compile(r"^[-+]?(?:\d+\.?\d*|\.\d+)[eE][-+]?\d+$"),
-    list("-+0123456789."),
-)
+class _Dumper(yaml.SafeDumper):
+    """Quotes text that ``_Yaml`` would read as a number."""
+
+
+for _kind in (_Yaml, _Dumper):
+    _kind.add_implicit_resolver(
+        YAML_TAG + "float", re.compile(r"^[-+]?(?:\d+\.?\d*|\.\d+)[eE][-+]?\d+$"), list("-+0123456789.")
+    )
+
+
+def dump_yaml(values: dict[str, Any]) -> str:
+    """Plain values as YAML that ``read_settings`` reads back as the same values."""
+    return yaml.dump(values, Dumper=_Dumper, sort_keys=False, allow_unicode=True)
 
 
 @dataclass
@@ -37,6 +48,7 @@ class Settings:
     values: dict[str, Any] = field(default_factory=dict)
     places: dict[KeyPath, str] = field(default_factory=dict)
     problems: list[str] = field(default_factory=list)
+    refused: set[KeyPath] = field(default_factory=set)  # already among the problems: None stands in their place
     name: str = "config"
 
     def place(self, path: KeyPath) -> str:
@@ -44,6 +56,11 @@ class Settings:
         while path and path not in self.places:
             path = path[:-1]
         return self.places.get(path, self.name)
+
+    def refuse(self, path: KeyPath, place: str, cause: str) -> None:
+        """Note a problem with the value at ``path``."""
+        self.problems.append(f"{place}: {cause}")
+        self.refused.add(path)
 
 
 def read_settings(text: str, name: str) -> Settings:
@@ -54,75 +71,95 @@ def read_settings(text: str, name: str) -> Settings:
         mark = error.problem_mark or error.context_mark
         where = f"{name}:{mark.line + 1}:{mark.column + 1}" if mark else name
         raise ConfigError([f"{where}: not valid YAML: {error.problem or error.context}"]) from error
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, RecursionError) as error:
         raise ConfigError([f"{name}: not valid YAML: {' '.join(str(error).split())}"]) from error
     if root is None:
         raise ConfigError([f"{name}: the config is empty; see 'charrnn config show shakespeare.yaml' for one"])
-    settings = Settings(name=name)
     if not isinstance(root, yaml.MappingNode):
-        raise ConfigError([f"{name}:1:1: a config is a mapping of sections (corpus, model, training, ...)"])
-    settings.values = _plain(root, (), settings, set())
+        raise ConfigError(
+            [f"{name}:1:1: a config is a mapping of sections (corpus, model, training, ...); give a text with --data"]
+        )
+    settings = Settings(name=name)
+    reader = _NodeReader(settings, lambda node: f"{name}:{node.start_mark.line + 1}:{node.start_mark.column + 1}")
+    settings.values = reader.value(root, ())
     return settings
 
 
-def _plain(node: yaml.Node, path: KeyPath, settings: Settings, seen: set[int]) -> Any:
-    """The Python value of a YAML node; only plain data, no aliases, no tags."""
-    where = f"{settings.name}:{node.start_mark.line + 1}:{node.start_mark.column + 1}"
-    settings.places.setdefault(path, where)
-    if id(node) in seen or len(path) > MAX_DEPTH:
-        settings.problems.append(f"{where}: aliases and deep nesting are not supported; write the value out")
-        return None
-    seen.add(id(node))
-    if isinstance(node, yaml.MappingNode):
-        return _plain_mapping(node, path, settings, seen)
-    if isinstance(node, yaml.SequenceNode):
-        return [_plain(item, (*path, index), settings, seen) for index, item in enumerate(node.value)]
-    if not node.tag.startswith("tag:yaml.org,2002:") or ":python/" in node.tag:
-        settings.problems.append(f"{where}: the tag {node.tag} is not supported; write a plain value")
-        return None
-    try:
-        return _Yaml("").construct_object(node)
-    except (yaml.YAMLError, ValueError, OverflowError):
-        settings.problems.append(f"{where}: {node.value!r} cannot be read as a value")
-        return None
+class _NodeReader:
+    """Turns YAML nodes into plain data: no aliases, no tags, no key twice. Problems are noted, not raised."""
+
+    def __init__(self, settings: Settings, place_of: Callable[[yaml.Node], str]) -> None:
+        self.settings = settings
+        self.place_of = place_of
+        self._seen: set[int] = set()
+
+    def value(self, node: yaml.Node, path: KeyPath) -> Any:
+        """The Python value of a node; None, with a problem noted, for what a config cannot hold."""
+        place = self.settings.places.setdefault(path, self.place_of(node))
+        if id(node) in self._seen or len(path) > MAX_DEPTH:
+            self.settings.refuse(path, place, "aliases and deep nesting are not supported; write the value out")
+            return None
+        self._seen.add(id(node))
+        if isinstance(node, yaml.MappingNode):
+            return self._mapping(node, path)
+        if isinstance(node, yaml.SequenceNode):
+            return [self.value(item, (*path, index)) for index, item in enumerate(node.value)]
+        return self._scalar(node, path, place)
+
+    def _mapping(self, node: yaml.MappingNode, path: KeyPath) -> dict[str, Any]:
+        values: dict[str, Any] = {}
+        for key_node, value_node in node.value:
+            key = key_node.value if isinstance(key_node, yaml.ScalarNode) else "?"
+            if key in values:
+                first = self.settings.places[(*path, key)].rsplit(":", 2)[1]
+                cause = f"duplicate key {key!r}, first given on line {first}"
+                self.settings.problems.append(f"{self.place_of(key_node)}: {cause}")
+                continue
+            self.settings.places[(*path, key)] = self.place_of(key_node)
+            values[key] = self.value(value_node, (*path, key))
+        return values
+
+    def _scalar(self, node: yaml.Node, path: KeyPath, place: str) -> Any:
+        if node.tag not in PLAIN_TAGS:
+            standard = node.tag.startswith(YAML_TAG) and not node.tag.startswith(YAML_TAG + "python/")
+            cause = f"{node.value!r} cannot be read as a value" if standard else f"the tag {node.tag} is not supported"
+            self.settings.refuse(path, place, f"{cause}; write a plain value, text in quotes")
+            return None
+        try:
+            return _Yaml("").construct_object(node)
+        # PyYAML's constructors fail in as many ways as there are odd scalars: !!int "", !!bool x, ...
+        except (yaml.YAMLError, ValueError, OverflowError, LookupError, AttributeError):
+            self.settings.refuse(path, place, f"{node.value!r} cannot be read as a value; write a plain value")
+            return None
 
 
-def _plain_mapping(node: yaml.MappingNode, path: KeyPath, settings: Settings, seen: set[int]) -> dict[str, Any]:
-    values: dict[str, Any] = {}
-    for key_node, value_node in node.value:
-        where = f"{settings.name}:{key_node.start_mark.line + 1}:{key_node.start_mark.column + 1}"
-        key = key_node.value if isinstance(key_node, yaml.ScalarNode) else "?"
-        if key in values:
-            first = settings.places[(*path, key)].rsplit(":", 2)[1]
-            settings.problems.append(f"{where}: duplicate key {key!r}, first given on line {first}")
-            continue
-        settings.places[(*path, key)] = where
-        values[key] = _plain(value_node, (*path, key), settings, seen)
-    return values
-
-
-def apply_override(settings: Settings, assignment: str, place: str | None = None) -> None:
+def apply_override(settings: Settings, assignment: str) -> None:
     """Apply ``section.key=value`` (the value in YAML) over what is there; later ones win."""
     dotted, equals, text = assignment.partition("=")
     keys = dotted.strip().split(".")
-    place = place or f"--set {assignment}"
+    place = f"--set {assignment}"
     if not equals or not all(keys):
         settings.problems.append(f"{place}: write it as section.key=value, such as training.lr=2e-3")
         return
+    path = tuple(keys)
     try:
-        value = yaml.load(text, Loader=_Yaml)
-    except (yaml.YAMLError, ValueError) as error:
-        settings.problems.append(f"{place}: not a YAML value: {str(error).splitlines()[0]}")
+        node = yaml.compose(text, Loader=_Yaml)
+    except (yaml.YAMLError, RecursionError, ValueError) as error:
+        cause = getattr(error, "problem", None) or str(error).splitlines()[0]
+        settings.problems.append(f"{place}: not a YAML value: {cause}; put text in quotes")
         return
-    set_value(settings, tuple(keys), value, place)
+    set_value(settings, path, None, place)
+    if node is not None:
+        set_value(settings, path, _NodeReader(settings, lambda _: place).value(node, path), place)
 
 
 def set_value(settings: Settings, path: tuple[str, ...], value: Any, place: str) -> None:
     """Put a value (an option's, say) at ``path`` with the place that messages shall name."""
     target = settings.values
-    for key in path[:-1]:
+    for depth, key in enumerate(path[:-1], start=1):
         if not isinstance(target.get(key), dict):
             target[key] = {}
+            settings.places[path[:depth]] = place
         target = target[key]
     target[path[-1]] = value
     settings.places[path] = place
@@ -147,7 +184,9 @@ def read_config_text(file: Path) -> str:
         with file.open("rb") as stream:
             raw = stream.read(MAX_CONFIG_BYTES + 1)
     except OSError as error:
-        raise ConfigError([f"{file}: cannot read the config: {error.strerror}"]) from error
+        raise ConfigError(
+            [f"{file}: cannot read the config: {error.strerror}; check the path and its permissions"]
+        ) from error
     if len(raw) > MAX_CONFIG_BYTES:
         raise ConfigError([f"{file}: larger than {MAX_CONFIG_BYTES:,} bytes: this is no config"])
     try:

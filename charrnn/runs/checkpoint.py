@@ -36,20 +36,18 @@ def write_checkpoint(path: Path, state: State) -> None:
     write_atomically(path, pack(state))
 
 
-def read_checkpoint(path: Path) -> State:
+def read_checkpoint(path: Path, advice: str = "give another checkpoint") -> State:
     """Read what ``write_checkpoint`` wrote, on the CPU.
 
     Raises:
-        CheckpointError: missing, damaged, not a checkpoint, or of a newer version.
+        CheckpointError: missing, damaged, not a checkpoint, or of a newer version; ends with ``advice``.
     """
     try:
-        raw = path.read_bytes()
+        return unpack(path.read_bytes())
     except OSError as error:
-        raise CheckpointError(f"{path}: cannot read the checkpoint: {error.strerror}") from error
-    try:
-        return unpack(raw)
+        raise CheckpointError(f"{path}: cannot read the checkpoint: {error.strerror}; {advice}") from error
     except CheckpointError as error:
-        raise CheckpointError(f"{path}: {error}") from error
+        raise CheckpointError(f"{path}: {error}; {advice}") from error
 
 
 def pack(state: State) -> bytes:
@@ -78,7 +76,7 @@ def unpack(raw: bytes) -> State:
     digest = str(metadata.get("digest"))
     blank = _replace_digest(raw, digest, NO_DIGEST)
     if len(digest) != len(NO_DIGEST) or hashlib.sha256(blank).hexdigest() != digest:
-        raise CheckpointError("damaged: its content does not match its digest; use another checkpoint of the run")
+        raise CheckpointError("damaged: its content does not match its digest")
     if metadata.get("format_version") != str(FORMAT_VERSION):
         version = metadata.get("format_version")
         raise CheckpointError(f"written in format version {version}, newer than {FORMAT_VERSION}: update charrnn")
@@ -96,16 +94,14 @@ def _replace_digest(raw: bytes, old: str, new: str) -> bytes:
 def _metadata(raw: bytes) -> dict[str, Any]:
     """The metadata in a safetensors header: 8 bytes of length, then JSON."""
     if raw[8:9] != b"{" and raw.startswith((b"PK\x03\x04", b"\x80")):  # a zip archive, or pickle's first byte
-        raise CheckpointError(
-            "a PyTorch pickle (.pt), which can run code when loaded; charrnn reads its own safetensors files only"
-        )
+        raise CheckpointError("a PyTorch pickle (.pt), which can run code when loaded: refused")
     size = int.from_bytes(raw[:8], "little")
     if len(raw) < 8 or size > min(len(raw) - 8, MAX_HEADER_BYTES):
-        raise CheckpointError("not a checkpoint, or cut short; use another checkpoint of the run")
+        raise CheckpointError("not a checkpoint, or cut short")
     try:
         metadata = json.loads(raw[8 : 8 + size])["__metadata__"]
     except (ValueError, KeyError, TypeError, RecursionError) as error:
-        raise CheckpointError("not a checkpoint, or damaged; use another checkpoint of the run") from error
+        raise CheckpointError("not a checkpoint, or damaged") from error
     return metadata if isinstance(metadata, dict) else {}
 
 

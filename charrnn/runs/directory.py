@@ -14,6 +14,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from charrnn.config.library import is_file, is_folder
 from charrnn.errors import CheckpointError, UsageError
 from charrnn.runs.files import write_atomically
 
@@ -57,10 +58,12 @@ class RunFolder:
             CheckpointError: there is no such run.
         """
         folder = cls(path)
-        if not path.is_dir():
+        if is_file(path):
+            raise CheckpointError(f"{path}: is a file; give the run folder, the one that holds {folder.config.name}")
+        if not is_folder(path):
             raise CheckpointError(f"{path}: no such run folder; 'charrnn train' prints where a run is kept")
         if not folder.last.exists() and not folder.best.exists():
-            raise CheckpointError(f"{path}: holds no checkpoint, so there is nothing to go on from")
+            raise CheckpointError(f"{path}: holds no checkpoint; give a run folder with checkpoints/, or train anew")
         return folder
 
 
@@ -81,9 +84,9 @@ def find_checkpoint(path: Path) -> Path:
     Raises:
         CheckpointError: there is none.
     """
-    if path.is_dir():
+    if is_folder(path):
         folder = RunFolder.open(path)
         return folder.best if folder.best.exists() else folder.last
-    if not path.exists():
+    if not is_file(path):
         raise CheckpointError(f"{path}: no such checkpoint or run folder; 'charrnn train' prints where a run is kept")
     return path

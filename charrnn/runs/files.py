@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
+import secrets
 from pathlib import Path
-from tempfile import NamedTemporaryFile
 
 
 def write_atomically(path: Path, content: bytes) -> None:
@@ -16,15 +16,16 @@ def write_atomically(path: Path, content: bytes) -> None:
     Raises:
         OSError: it could not be written; ``path`` is as it was.
     """
-    with NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}-", delete=False) as temporary:
-        try:
-            temporary.write(content)
-            temporary.flush()
-            os.fsync(temporary.fileno())
-            Path(temporary.name).replace(path)
-        except BaseException:
-            Path(temporary.name).unlink(missing_ok=True)
-            raise
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")  # not tempfile's: it ignores the umask
+    try:
+        with temporary.open("xb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
     _flush_folder(path.parent)
 
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from pydantic import ValidationError
 
 from charrnn.config.schema import Config
 from charrnn.errors import CheckpointError
@@ -38,17 +39,30 @@ def load_model(path: Path, device: torch.device) -> SavedModel:
     """
     file = find_checkpoint(path)
     state = read_checkpoint(file)
-    try:
+    with understanding(file):
         config = saved_config(state)
         vocabulary = Vocabulary.from_dict(state["vocabulary"])
         model = CharRNN(len(vocabulary), config.model)
         model.load_state_dict(state["trainer"]["model"])
         steps = state["trainer"]["steps"]
         corpus, baselines = state["corpus"], state["baselines"]
-    except (KeyError, TypeError, RuntimeError, ValidationError) as error:
-        cause = str(error).splitlines()[0]
-        raise CheckpointError(f"{file}: not a checkpoint that this version can use ({cause})") from error
     return SavedModel(file, model.to(device).eval(), vocabulary, config, corpus, baselines, steps)
+
+
+@contextmanager
+def understanding(file: Path) -> Iterator[None]:
+    """Whatever does not fit while the parts of a whole, undamaged checkpoint are put to use is one error.
+
+    Raises:
+        CheckpointError: a part is missing, or of another shape or version.
+    """
+    try:
+        yield
+    except (KeyError, TypeError, ValueError, RuntimeError) as error:
+        cause = f"{type(error).__name__}: {' '.join(str(error).split())[:120]}"
+        raise CheckpointError(
+            f"{file}: not a checkpoint that this version of charrnn can use ({cause}); use the version that wrote it"
+        ) from error
 
 
 def saved_config(state: State) -> Config:

@@ -33,18 +33,25 @@ def generate(
     generator is not touched. With the vocabulary of bytes a piece may be empty or several characters.
 
     Raises:
-        DataError: the prompt has characters that the model does not know.
-        CharRNNError: the model's logits are not finite.
+        DataError: at once, if the prompt has characters that the model does not know.
+        CharRNNError: while drawing, if the model's logits are not finite.
     """
-    device = model.decoder.bias.device
     ids = vocabulary.encode(prompt or "", on_unknown)
-    x = torch.from_numpy((ids if len(ids) else _opening(vocabulary)).astype(np.int64))[None].to(device)
+    start = torch.from_numpy((ids if len(ids) else _opening(vocabulary)).astype(np.int64))[None]
+    return _draw(model, vocabulary, config, start, num, seed)
+
+
+def _draw(
+    model: CharRNN, vocabulary: Vocabulary, config: SamplingConfig, start: torch.Tensor, num: int, seed: int
+) -> Iterator[list[str]]:
+    """Draw after the ids ``start``, (1, T)."""
+    device = model.decoder.bias.device
     generator = torch.Generator(device).manual_seed(seed)
     decoders = [vocabulary.decoder() for _ in range(num)]
     was_training = model.training
     model.eval()
     try:
-        logits, hidden = _read_prompt(model, x)
+        logits, hidden = _read_prompt(model, start.to(device))
         logits, hidden = logits.expand(num, -1), expand(hidden, num)
         for step in range(config.length):
             chosen = choose(logits, config, generator)

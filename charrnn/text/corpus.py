@@ -85,7 +85,9 @@ def _open_source(source: str | list[str], glob: str, places: Places) -> Corpus:
         return Corpus(source, source, parts)
     given = [source] if isinstance(source, str) else source
     paths = sorted({path for item in given for path in _files_of(item, glob, places)})
-    name = Path(given[0]).name if len(given) == 1 and given[0] != "-" else "-".join(p.stem for p in paths[:2])
+    name = Path(given[0]).name if len(given) == 1 else f"{paths[0].name} and {len(paths) - 1} more"
+    if source == "-":
+        name = "standard input"
     lasting: str | list[str] = [str(path) for path in paths]
     if len(given) == 1 and Path(given[0]).is_dir():
         lasting = str(Path(given[0]).resolve())

@@ -78,16 +78,24 @@ def encode_corpus(
     config: CorpusConfig,
     places: Places,
     vocabulary: Vocabulary | None = None,
+    recorded: dict[str, Any] | None = None,
     on_unknown: OnUnknown = "error",
 ) -> EncodedText:
     """Encode a corpus, or map the ids cached when it was encoded before.
 
     With a ``vocabulary`` (a trained model's) that one is used; else it is made from the text as ``config`` says.
+    ``recorded`` is what ``describe`` gave of the text that this must be.
 
     Raises:
-        DataError: the text cannot be decoded, is empty, or has characters that the given vocabulary lacks.
+        DataError: the text cannot be decoded, is empty, has characters that the given vocabulary lacks, or is
+            not the recorded one.
     """
     sha256, num_bytes = corpus.digest()
+    if recorded is not None and recorded["sha256"] != sha256:
+        raise DataError(
+            f"{corpus.name}: the text has changed since the model was trained on it: {recorded['source']} had "
+            f"{recorded['bytes']:,} bytes, now {num_bytes:,}; restore it, start a new run, or choose a text with --data"
+        )
     if num_bytes == 0:
         raise DataError(f"{corpus.name}: the text is empty; give a file with some text in it")
     if vocabulary is None:
@@ -149,7 +157,11 @@ def _chunks_of_ids(
     if vocabulary.kind == "bytes":
         yield from (np.frombuffer(chunk, dtype=np.uint8) for _, chunk in corpus.chunks())
     else:
-        yield from (vocabulary.encode(text, on_unknown) for text in decoded(corpus, encoding))
+        for text in decoded(corpus, encoding):
+            try:
+                yield vocabulary.encode(text, on_unknown)
+            except DataError as error:
+                raise DataError(f"{corpus.name}: {error}") from error
 
 
 class _new_file:

@@ -128,12 +128,11 @@ class Loop:
         return {"step": session.trainer.steps, "epoch": round(epoch, 4), "seconds": round(seconds, 3)}
 
     def _evaluate(self, final: bool) -> None:
-        """Score the validation text, keep the best model, write a sample. The final one reads all, cold as well."""
+        """Score the validation text, keep the best model, write a sample. The final one reads it cold as well."""
         with self._not_training():
-            limit = None if final else self.session.config.run.eval_characters
-            losses = {"val_loss": self._validation_loss(limit, carried=True)}
+            losses = {"val_loss": self._validation_loss(carried=True)}
             if final:
-                losses["val_loss_cold"] = self._validation_loss(limit, carried=False)
+                losses["val_loss_cold"] = self._validation_loss(carried=False)
             val_loss = losses["val_loss"]
             if val_loss is None or None in losses.values():
                 return  # interrupted: as if it had not been begun
@@ -148,7 +147,7 @@ class Loop:
                 self._write_checkpoint(self.folder.best)
             self.reporter.evaluated(row, sample)
 
-    def _validation_loss(self, limit: int | None, carried: bool) -> float | None:
+    def _validation_loss(self, carried: bool) -> float | None:
         session = self.session
         trainer = session.trainer
         result = evaluate(
@@ -157,7 +156,7 @@ class Loop:
             session.text.spans["val"],
             trainer.precision,
             carried=carried,
-            max_characters=limit,
+            max_characters=session.config.run.eval_characters,
             should_stop=self.should_stop,
         )
         return None if result is None else result.nats_per_char

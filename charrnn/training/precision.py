@@ -34,7 +34,12 @@ def choose_device(requested: str) -> torch.device:
     """
     if requested == "auto":
         requested = "cuda" if torch.cuda.is_available() else "cpu"
-    device = torch.device(requested)
+    try:
+        device = torch.device(requested)
+    except RuntimeError as error:
+        raise UsageError(f"--device {requested}: no such device; use --device cpu, or auto, cuda, cuda:N") from error
+    if device.type not in ("cpu", "cuda"):
+        raise UsageError(f"--device {requested}: not supported; use --device cpu, or auto, cuda, cuda:N")
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         raise UsageError(f"--device {requested}: torch sees {torch.cuda.device_count()} CUDA devices; use --device cpu")
     return device

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from charrnn.config.schema import CorpusConfig
-from charrnn.errors import CheckpointError, DataError, UsageError
+from charrnn.errors import DataError, UsageError
 from charrnn.runs.saved import SavedModel
 from charrnn.text.baselines import baselines
 from charrnn.text.corpus import find_corpus
@@ -50,9 +50,8 @@ def score_model(
     """Score a model on its own text, or on ``data``; None if ``should_stop`` became true.
 
     Raises:
-        DataError: the text cannot be used with this model.
+        DataError: the text cannot be used with this model, or its own is no longer what it was trained on.
         UsageError: the text has no such split.
-        CheckpointError: the model's own text is no longer what it was trained on.
     """
     text = _own_text(saved, places) if data is None else _other_text(saved, places, data, on_unknown)
     split = split or ("val" if data is None else "all")
@@ -61,7 +60,7 @@ def score_model(
     if span is None:
         raise UsageError(f"--split {split}: this text is split into {', '.join(text.spans)} only (corpus.split)")
     if span[1] - max(span[0], 1) < 1:
-        raise DataError(f"{text.name}: the part {split!r} is too short to predict a character of")
+        raise DataError(f"{text.name}: the part {split!r} is too short to predict a character of; give a longer text")
     model = saved.model
     precision = choose_precision(saved.config.training.precision, saved.config.model.cell, model.decoder.bias.device)
     results = [
@@ -76,15 +75,9 @@ def score_model(
 
 def _own_text(saved: SavedModel, places: Places) -> EncodedText:
     config = saved.config.corpus
-    text = encode_corpus(find_corpus(config, places), config, places, saved.vocabulary)
-    if text.sha256 != saved.corpus["sha256"]:
-        raise CheckpointError(
-            f"{saved.path}: the text has changed since the model was trained on it ({config.source}); "
-            "score it on a text of your choice with --data FILE"
-        )
-    return text
+    return encode_corpus(find_corpus(config, places), config, places, saved.vocabulary, saved.corpus)
 
 
 def _other_text(saved: SavedModel, places: Places, data: str, on_unknown: OnUnknown) -> EncodedText:
     config = CorpusConfig(source=data, encoding=saved.config.corpus.encoding, split=saved.config.corpus.split)
-    return encode_corpus(find_corpus(config, places), config, places, saved.vocabulary, on_unknown)
+    return encode_corpus(find_corpus(config, places), config, places, saved.vocabulary, on_unknown=on_unknown)

@@ -11,11 +11,11 @@ import torch
 
 from charrnn.config.loader import dump_config
 from charrnn.config.schema import Config
-from charrnn.errors import CheckpointError
+from charrnn.errors import CheckpointError, DataError
 from charrnn.runs.checkpoint import State, read_checkpoint, write_checkpoint
 from charrnn.runs.directory import RunFolder
 from charrnn.runs.environment import describe_environment
-from charrnn.runs.saved import saved_config
+from charrnn.runs.saved import saved_config, understanding
 from charrnn.text.baselines import baselines
 from charrnn.text.corpus import find_corpus
 from charrnn.text.encoded import EncodedText, encode_corpus
@@ -131,7 +131,10 @@ def new_session(config: Config, places: Places) -> Session:
 def _build(config: Config, text: EncodedText) -> Session:
     if config.training.threads is not None:
         torch.set_num_threads(config.training.threads)
-    trainer = Trainer(text.train_ids, len(text.vocabulary), config.model, config.training)
+    try:
+        trainer = Trainer(text.train_ids, len(text.vocabulary), config.model, config.training)
+    except DataError as error:
+        raise DataError(f"{text.name}: {error}") from error
     return Session(config, text, baselines(text.ids, len(text.vocabulary)), trainer, Meter(config.training.grad_clip))
 
 
@@ -152,11 +155,16 @@ def saved_run_config(folder: RunFolder) -> Config:
     Raises:
         CheckpointError: the run cannot be read.
     """
-    return saved_config(_read_last(folder))
+    file, state = _read_last(folder)
+    with understanding(file):
+        return saved_config(state)
 
 
-def _read_last(folder: RunFolder) -> State:
-    return read_checkpoint(folder.last if folder.last.exists() else folder.best)
+def _read_last(folder: RunFolder) -> tuple[Path, State]:
+    """The checkpoint to go on from, and its content."""
+    file, other = (folder.last, folder.best) if folder.last.exists() else (folder.best, folder.last)
+    advice = f"remove it to go on from {other.name}" if other.exists() else "the run has no other: start a new one"
+    return file, read_checkpoint(file, advice)
 
 
 def resume_session(folder: RunFolder, config: Config, places: Places) -> Session:
@@ -165,21 +173,19 @@ def resume_session(folder: RunFolder, config: Config, places: Places) -> Session
     ``config`` is the saved one, or that with limits changed.
 
     Raises:
-        CheckpointError: the checkpoint is damaged, or text or model are not the ones it was made with.
+        CheckpointError: the checkpoint is damaged, or the model is not the one it was made with.
+        DataError: the text has changed.
     """
-    state = _read_last(folder)
-    _refuse_other_model(saved_config(state), config)
-    corpus = find_corpus(config.corpus, places)
-    text = encode_corpus(corpus, config.corpus, places, Vocabulary.from_dict(state["vocabulary"]))
-    if text.sha256 != state["corpus"]["sha256"]:
-        raise CheckpointError(
-            f"{folder.path}: the text has changed since the run was saved: {state['corpus']['source']} had "
-            f"{state['corpus']['bytes']:,} bytes, now {text.num_bytes:,}; restore it, or start a new run"
-        )
+    file, state = _read_last(folder)
+    with understanding(file):
+        saved, vocabulary, recorded = saved_config(state), Vocabulary.from_dict(state["vocabulary"]), state["corpus"]
+    _refuse_other_model(saved, config)
+    text = encode_corpus(find_corpus(config.corpus, places), config.corpus, places, vocabulary, recorded)
     session = _build(config, text)
-    session.trainer.load_state_dict(state["trainer"])
-    session.meter.load_state_dict(state["meter"])
-    session.score = Score(**state["score"])
+    with understanding(file):
+        session.trainer.load_state_dict(state["trainer"])
+        session.meter.load_state_dict(state["meter"])
+        session.score = Score(**state["score"])
     session.score.finished &= session.progress >= 1  # a raised limit makes a finished run unfinished
     session.folder = folder
     return session
