@@ -375,7 +375,10 @@ class TestOverrides:
             ("training..lr=3", "write it as section.key=value, such as training.lr=2e-3"),
             ("training.lr=-1", "training.lr: should be greater than 0, not -1"),
             ("training.lr=", "training.lr: should be a valid number, not None"),
-            ("training.lr=[", "not a YAML value: expected the node content, but found '<stream end>'; put text in quotes"),
+            (
+                "training.lr=[",
+                "not a YAML value: expected the node content, but found '<stream end>'; put text in quotes",
+            ),
             ("training.lrr=3", "unknown key 'training.lrr'; did you mean 'lr'?"),
             ("lr=3", "unknown key 'lr'; it belongs under 'training'"),
             ("model=3", "model is a section: write its settings below it as 'key: value', not 3"),

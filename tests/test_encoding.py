@@ -325,12 +325,15 @@ class TestCache:
     def test_content_encoding_and_vocabulary_are_kept_apart(self) -> None:
         data = "ab\xe9ba\xe9".encode()
         bytewise = CorpusConfig(source="memory", vocabulary="bytes")
+        both = Vocabulary("characters", "ab\xa9\xc3\xe9")
         for _ in range(2):
             assert encode(data).ids.tolist() == [0, 1, 2, 1, 0, 2]
             assert encode(data[::-1], settings=config("latin-1")).ids.tolist() == [2, 3, 0, 1, 2, 3, 1, 0]
             assert encode(data, settings=config("latin-1")).ids.tolist() == [0, 1, 3, 2, 1, 0, 3, 2]
             assert encode(data, settings=config("cp1252", min_count=3)).ids.tolist() == [0] * 8
             assert encode(data, vocabulary=Vocabulary("characters", "\nab\xe9")).ids.tolist() == [1, 2, 3, 2, 1, 3]
+            assert encode(data, vocabulary=both).ids.tolist() == [0, 1, 4, 1, 0, 4]
+            assert encode(data, settings=config("latin-1"), vocabulary=both).ids.tolist() == [0, 1, 3, 2, 1, 0, 3, 2]
             assert encode(data, settings=bytewise).ids.tolist() == list(data)
 
     def test_skipping_does_not_hide_unknown_characters_later(self) -> None:
@@ -412,6 +415,7 @@ class TestSplits:
 
     @repeatable
     @given(st.integers(0, 1_000_000), st.integers(1, 98), st.integers(1, 98))
+    @example(100, 29, 1)  # 100 * 0.29 is 28.999999999999996
     def test_hundredths_are_exact(self, length: int, train: int, val: int) -> None:
         assume(train + val < 100)
         cuts = [0, length * train // 100, length * (train + val) // 100, length]

@@ -150,6 +150,10 @@ class TestChoose:
         config = SamplingConfig(temperature=temperature)
         assert choose(torch.tensor([logits] * 3), config, seeded()).tolist() == [logits.index(max(logits))] * 3
 
+    def test_a_tiny_temperature_row_by_row(self) -> None:
+        logits = torch.tensor([[1e30, 0.0], [-2.0, -1.0], [-1e30, -2e30]])
+        assert choose(logits, SamplingConfig(temperature=1e-300), seeded()).tolist() == [0, 1, 0]
+
     def test_a_tiny_temperature_shares_between_equals(self) -> None:
         found = probabilities(torch.tensor([[3.0, 7.0, 7.0, -3e38]]), SamplingConfig(temperature=5e-324))
         assert found.tolist() == [[0.0, 0.5, 0.5, 0.0]]

@@ -45,6 +45,7 @@ def one_pass(streams: Streams, generator: torch.Generator) -> list[Window]:
     windows = [as_arrays(streams, generator)]
     while not streams.at_start:
         windows.append(as_arrays(streams, generator))
+        assert len(windows) <= streams.length
     return windows
 
 

@@ -64,10 +64,11 @@ class TerminalReporter:
 
     def _line(self, row: dict[str, Any], progress: float) -> str:
         self._train_loss = row["train_loss"]
-        best = "" if self.best is None else f"  best {self.best:.3f}"
+        best = "" if self.best is None else f"  best val {self.best:.3f}"
+        # The time left comes first: a narrow terminal cuts the end.
         return (
-            f"step {row['step']:,}  loss {row['train_loss']:.3f}{best}  |g| {row['grad_norm']:.2f}"
-            f"  lr {row['lr']:.1e}  {row['chars_per_sec'] / 1000:.1f}k char/s{self._time_left(progress)}"
+            f"{self._time_left(progress)}step {row['step']:,}  train {row['train_loss']:.3f}{best}"
+            f"  |g| {row['grad_norm']:.2f}  lr {row['lr']:.1e}  {row['chars_per_sec'] / 1000:.1f}k char/s"
         )
 
     def _time_left(self, progress: float) -> str:
@@ -78,7 +79,7 @@ class TerminalReporter:
         done = progress - self._first_progress
         if done <= 0:
             return ""
-        return f"  {format_seconds((time.monotonic() - self._begun) * (1 - progress) / done)} left"
+        return f"{format_seconds((time.monotonic() - self._begun) * (1 - progress) / done)} left  "
 
 
 def format_loss(nats: float) -> str:

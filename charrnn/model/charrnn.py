@@ -127,5 +127,7 @@ def cross_entropy(logits: Tensor, targets: Tensor, reduction: str = "mean") -> T
         targets: ids, (B, T).
         reduction: ``mean`` over all targets, or ``none`` for one loss per target, (B, T).
     """
-    losses = F.cross_entropy(logits.float().flatten(0, 1), targets.flatten(), reduction=reduction)
-    return losses if reduction == "mean" else losses.view(targets.shape)
+    # Time first, as the model has computed them: flattening is then a view, not a copy.
+    time_first = logits.transpose(0, 1).float()
+    losses = F.cross_entropy(time_first.flatten(0, 1), targets.t().flatten(), reduction=reduction)
+    return losses if reduction == "mean" else losses.view(time_first.shape[:2]).t()

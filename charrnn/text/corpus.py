@@ -12,13 +12,12 @@ import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import NamedTemporaryFile
 from typing import BinaryIO
 
 from charrnn.config.schema import CorpusConfig
 from charrnn.errors import CorpusUnavailable, DataError
 from charrnn.text.named import NAMED, find_named
-from charrnn.text.places import Places
+from charrnn.text.places import CacheFile, Places
 
 CHUNK_BYTES = 1 << 20
 
@@ -43,15 +42,24 @@ class Corpus:
     parts: tuple[Part, ...]
     notes: tuple[str, ...] = ()
 
-    def chunks(self) -> Iterator[tuple[Part, bytes]]:
-        """The bytes of each part in pieces of at most 1 MiB, so that a text of any size needs little memory."""
+    def chunks(self, sha256: str | None = None) -> Iterator[tuple[Part, bytes]]:
+        """The bytes of each part in pieces of at most 1 MiB, so that a text of any size needs little memory.
+
+        Raises:
+            DataError: a part cannot be read; or, at the end, what was read does not have the given ``sha256``.
+        """
+        sha = hashlib.sha256()
         for part in self.parts:
             try:
                 with part.open() as stream:
                     while chunk := stream.read(CHUNK_BYTES):
+                        sha.update(chunk)
                         yield part, chunk
             except OSError as error:
-                raise DataError(f"{part.name}: cannot read the text: {error.strerror or error}") from error
+                cause = error.strerror or error
+                raise DataError(f"{part.name}: cannot read the text: {cause}; check the path") from error
+        if sha256 not in (None, sha.hexdigest()):
+            raise DataError(f"{self.name}: the text changed while it was being read; try again")
 
     def digest(self) -> tuple[str, int]:
         """SHA-256 and length in bytes of the whole text."""
@@ -85,7 +93,7 @@ def _open_source(source: str | list[str], glob: str, places: Places) -> Corpus:
         return Corpus(source, source, parts)
     given = [source] if isinstance(source, str) else source
     paths = sorted({path for item in given for path in _files_of(item, glob, places)})
-    name = Path(given[0]).name if len(given) == 1 else f"{paths[0].name} and {len(paths) - 1} more"
+    name = Path(given[0]).resolve().name if len(given) == 1 else f"{paths[0].name} and {len(paths) - 1} more"
     if source == "-":
         name = "standard input"
     lasting: str | list[str] = [str(path) for path in paths]
@@ -113,7 +121,10 @@ def _files_of(item: str, glob: str, places: Places) -> list[Path]:
             f"{path}: cannot read the text: {error.strerror}; give a file, a folder or one of {names}"
         ) from error
     if stat.S_ISDIR(mode):
-        files = sorted(file for file in path.glob(glob) if file.is_file())
+        try:
+            files = sorted(file for file in path.glob(glob) if file.is_file())
+        except (ValueError, NotImplementedError) as error:
+            raise DataError(f"corpus.glob {glob!r}: no pattern within a folder; use one like '**/*.txt'") from error
         if not files:
             raise DataError(f"{path}: no file matches {glob!r}; set corpus.glob, for example to '**/*.md'")
         return files
@@ -129,15 +140,9 @@ def _files_of(item: str, glob: str, places: Places) -> list[Path]:
 
 def _spool(stream: BinaryIO, places: Places) -> Path:
     """Keep what can be read only once under its hash in the cache, so that a run can be resumed from it."""
-    folder = places.cache / "stdin"
-    folder.mkdir(parents=True, exist_ok=True)
-    sha = hashlib.sha256()
-    with NamedTemporaryFile(dir=folder, delete=False) as copy:
-        try:
-            while chunk := stream.read(CHUNK_BYTES):
-                sha.update(chunk)
-                copy.write(chunk)
-        except BaseException:
-            Path(copy.name).unlink()
-            raise
-    return Path(copy.name).replace(folder / f"{sha.hexdigest()[:16]}.txt").absolute()
+    with CacheFile(places.cache / "stdin") as copy:
+        sha = hashlib.sha256()
+        while chunk := stream.read(CHUNK_BYTES):
+            sha.update(chunk)
+            copy.write(chunk)
+        return copy.keep_as(f"{sha.hexdigest()[:16]}.txt")

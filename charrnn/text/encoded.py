@@ -12,8 +12,7 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import NamedTemporaryFile
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,7 +20,7 @@ from numpy.typing import NDArray
 from charrnn.config.schema import CorpusConfig
 from charrnn.errors import DataError
 from charrnn.text.corpus import Corpus
-from charrnn.text.places import Places
+from charrnn.text.places import CacheFile, Places
 from charrnn.text.reading import decoded
 from charrnn.text.vocabulary import OnUnknown, Vocabulary, code_points
 
@@ -120,16 +119,19 @@ def _make_vocabulary(corpus: Corpus, config: CorpusConfig, places: Places, sha25
     if path.exists():
         counts = {int(point): count for point, count in json.loads(path.read_text()).items()}
     else:
-        counts = count_characters(corpus, config.encoding)
-        with _new_file(path) as file:
+        counts = count_characters(corpus, config.encoding, sha256)
+        with CacheFile(path.parent) as file:
             file.write(json.dumps(counts).encode())
+            file.keep_as(path.name)
+    if not counts:
+        raise DataError(f"{corpus.name}: the text is empty but for a byte order mark; give a file with some text in it")
     return Vocabulary.from_counts(counts, config.min_count)
 
 
-def count_characters(corpus: Corpus, encoding: str) -> dict[int, int]:
-    """How often each code point occurs, in ascending order of code points."""
+def count_characters(corpus: Corpus, encoding: str, sha256: str | None = None) -> dict[int, int]:
+    """How often each code point occurs, in ascending order of code points; ``sha256`` as in ``Corpus.chunks``."""
     counts = np.zeros(0, dtype=np.int64)
-    for text in decoded(corpus, encoding):
+    for text in decoded(corpus, encoding, sha256):
         more = np.bincount(code_points(text), minlength=len(counts))
         more[: len(counts)] += counts
         counts = more
@@ -144,50 +146,23 @@ def _write_ids(
     path: Path,
     sha256: str,
 ) -> None:
-    with _new_file(path) as file:
-        for ids in _chunks_of_ids(corpus, encoding, vocabulary, on_unknown):
+    with CacheFile(path.parent) as file:
+        for ids in _chunks_of_ids(corpus, encoding, vocabulary, on_unknown, sha256):
             file.write(ids.astype(vocabulary.dtype).tobytes())
-        if corpus.digest()[0] != sha256:
-            raise DataError(f"{corpus.name}: the text changed while it was being read; try again")
+        file.keep_as(path.name)
 
 
 def _chunks_of_ids(
-    corpus: Corpus, encoding: str, vocabulary: Vocabulary, on_unknown: OnUnknown
+    corpus: Corpus, encoding: str, vocabulary: Vocabulary, on_unknown: OnUnknown, sha256: str
 ) -> Iterator[NDArray[Any]]:
     if vocabulary.kind == "bytes":
-        yield from (np.frombuffer(chunk, dtype=np.uint8) for _, chunk in corpus.chunks())
+        yield from (np.frombuffer(chunk, dtype=np.uint8) for _, chunk in corpus.chunks(sha256))
     else:
-        for text in decoded(corpus, encoding):
+        for text in decoded(corpus, encoding, sha256):
             try:
                 yield vocabulary.encode(text, on_unknown)
             except DataError as error:
                 raise DataError(f"{corpus.name}: {error}") from error
-
-
-class _new_file:
-    """A file that appears under its name only when it is complete. What a cache holds can be made again: no fsync."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-
-    def __enter__(self) -> IO[bytes]:
-        try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            self.file = NamedTemporaryFile(dir=self.path.parent, delete=False)
-        except OSError as error:
-            raise DataError(
-                f"{self.path.parent}: cannot write the cache: {error.strerror}; point CHARRNN_CACHE elsewhere"
-            ) from error
-        return self.file
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
-        self.file.close()
-        if error is None:
-            Path(self.file.name).replace(self.path)
-        else:
-            Path(self.file.name).unlink(missing_ok=True)
-            if isinstance(error, OSError):
-                raise DataError(f"{self.path}: cannot write the cache: {error.strerror}") from error
 
 
 def count_ids(ids: Ids, vocab_size: int) -> NDArray[np.int64]:

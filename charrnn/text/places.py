@@ -7,11 +7,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import TemporaryDirectory
+from tempfile import NamedTemporaryFile, TemporaryDirectory
 
 import platformdirs
 
 from charrnn.config.library import shipped
+from charrnn.errors import DataError
 
 
 @dataclass(frozen=True)
@@ -35,3 +36,48 @@ def scratch_places(places: Places) -> Iterator[Places]:
     """The same data folders with a cache that disappears afterwards: for a dry run, which writes nothing."""
     with TemporaryDirectory(prefix="charrnn-") as folder:
         yield Places((*places.data, places.cache), Path(folder))
+
+
+class CacheFile:
+    """A file for the cache that gets its name when it is complete and on the disk, so that names can be trusted.
+
+    Used as a context manager; without ``keep_as`` nothing is left of it.
+
+    Raises:
+        DataError: the cache cannot be written.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def __enter__(self) -> CacheFile:
+        with self._explaining():
+            self._folder.mkdir(parents=True, exist_ok=True)
+            self._file = NamedTemporaryFile(dir=self._folder, delete=False)
+        return self
+
+    def write(self, content: bytes) -> None:
+        """Add to the file."""
+        with self._explaining():
+            self._file.write(content)
+
+    def keep_as(self, name: str) -> Path:
+        """Close the file and put it under its name."""
+        with self._explaining():
+            self._file.flush()
+            os.fsync(self._file.fileno())
+            self._file.close()
+            return Path(self._file.name).replace(self._folder / name).absolute()
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
+        Path(self._file.name).unlink(missing_ok=True)
+
+    @contextmanager
+    def _explaining(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise DataError(
+                f"{self._folder}: cannot write the cache: {error.strerror}; point CHARRNN_CACHE elsewhere"
+            ) from error

@@ -31,17 +31,19 @@ class _PartReader:
 
     def decode(self, chunk: bytes, final: bool = False) -> str:
         self.start = self.start or chunk[:4]
-        waiting = self.decoder.getstate()[0]
+        before = self.decoder.getstate()
         try:
             text = self.decoder.decode(chunk, final)
         except UnicodeDecodeError as error:
-            data = waiting + chunk
-            line = self.line + data[: error.start].count(b"\n") - waiting.count(b"\n")
-            place = f"byte {self.offset - len(waiting) + error.start:,}, line {line:,}"
-            cause = f"not valid {self.encoding} at {place} (0x{data[error.start : error.start + 1].hex()})"
+            # Counted from the end, since the -sig decoder counts without the mark that it has dropped.
+            bad = len(chunk) - len(error.object) + error.start  # in the chunk; negative: in what was waiting
+            self.decoder.setstate(before)
+            line = self.line + self.decoder.decode(chunk[: max(bad, 0)]).count("\n")
+            place = f"byte {self.offset + bad:,}, line {line:,}"
+            cause = f"not valid {self.encoding} at {place} (0x{error.object[error.start]:02x})"
             raise DataError(f"{self.part.name}: {cause}; {self._advice()}") from error
         self.offset += len(chunk)
-        self.line += chunk.count(b"\n")
+        self.line += text.count("\n")
         return text
 
     def _advice(self) -> str:
@@ -51,14 +53,14 @@ class _PartReader:
         return "set corpus.encoding, for example to latin-1 or cp1252, or corpus.vocabulary: bytes"
 
 
-def decoded(corpus: Corpus, encoding: str) -> Iterator[str]:
+def decoded(corpus: Corpus, encoding: str, sha256: str | None = None) -> Iterator[str]:
     """The characters of a corpus in pieces of about 1 MiB, every part decoded for itself.
 
     Raises:
-        DataError: a part is not valid in this encoding.
+        DataError: a part is not valid in this encoding; or the text does not have the given ``sha256``.
     """
     reader: _PartReader | None = None
-    for part, chunk in corpus.chunks():
+    for part, chunk in corpus.chunks(sha256):
         if reader is None or reader.part is not part:
             if reader is not None:
                 yield reader.decode(b"", final=True)

@@ -39,10 +39,10 @@ class Streams:
         need = batch_size * (seq_len + 1)
         if len(ids) < need:
             fit = max(1, len(ids) // (seq_len + 1))
+            smaller = f", or --set training.batch_size={fit} --set training.seq_len={min(seq_len, len(ids) // fit - 1)}"
             raise DataError(
                 f"the training text has {len(ids):,} characters, but batch_size {batch_size} x (seq_len {seq_len} + 1)"
-                f" needs {need:,}; give more text, or --set training.batch_size={fit}"
-                f" --set training.seq_len={max(1, min(seq_len, len(ids) // fit - 1))}"
+                f" needs {need:,}; give more text{smaller if len(ids) > 1 else ''}"
             )
         self.batch_size = batch_size
         self.seq_len = seq_len

@@ -7,8 +7,6 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from charrnn.config.loader import dump_config
 from charrnn.config.schema import Config
 from charrnn.errors import CheckpointError, DataError
@@ -22,6 +20,7 @@ from charrnn.text.encoded import EncodedText, encode_corpus
 from charrnn.text.places import Places
 from charrnn.text.vocabulary import Vocabulary
 from charrnn.training.meter import Meter
+from charrnn.training.process import prepare_process
 from charrnn.training.trainer import Trainer
 
 # What may differ from the checkpoint on resume: how long, how fast and how often, not what is trained on what.
@@ -129,8 +128,7 @@ def new_session(config: Config, places: Places) -> Session:
 
 
 def _build(config: Config, text: EncodedText) -> Session:
-    if config.training.threads is not None:
-        torch.set_num_threads(config.training.threads)
+    prepare_process(config.training.threads)
     try:
         trainer = Trainer(text.train_ids, len(text.vocabulary), config.model, config.training)
     except DataError as error:

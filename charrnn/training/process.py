@@ -1,0 +1,34 @@
+"""Settings of the whole process that decide how fast torch can be on a CPU. Called once, before training."""
+
+from __future__ import annotations
+
+import ctypes
+import sys
+
+import torch
+
+# Numbers of options from glibc's <malloc.h>.
+M_TRIM_THRESHOLD = -1
+M_MMAP_THRESHOLD = -3
+KEEP_BYTES = 1 << 30
+
+
+def prepare_process(threads: int | None) -> None:
+    """Set the number of CPU threads (None: torch's choice) and keep freed memory for the next step."""
+    if threads is not None:
+        torch.set_num_threads(threads)
+    _keep_freed_memory()
+
+
+def _keep_freed_memory() -> None:
+    """Stop glibc from giving memory back to the system after every step.
+
+    An LSTM's workspace is a few megabytes: by default glibc returns it at the end of a step and takes it again at the
+    next, one page fault for every 4 KiB of it. Measured on two cores, LSTM 1 x 384: up to 2,700 faults and 6 ms of
+    system time in a step of 20 ms, and 15 % more characters per second without them.
+    """
+    if sys.platform == "linux":
+        mallopt = getattr(ctypes.CDLL(None), "mallopt", None)  # other C libraries than glibc may lack it
+        if mallopt is not None:
+            mallopt(M_TRIM_THRESHOLD, KEEP_BYTES)
+            mallopt(M_MMAP_THRESHOLD, KEEP_BYTES)
