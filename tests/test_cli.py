@@ -162,7 +162,7 @@ class TestTrain:
         err = done("train", "--config", "small.yaml").err
         assert "\r" not in err
         assert "\x1b" not in err
-        assert "step 5  loss" in err
+        assert "step 5  train" in err
 
     def test_a_bar_on_a_terminal(self) -> None:
         result = run("train", "--config", "small.yaml", terminal=True)
