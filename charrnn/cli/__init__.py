@@ -55,9 +55,6 @@ for command in (train, sample, evaluate, corpus, config):
 
 def main() -> NoReturn:
     """The entry point: runs a command and turns every error into a message and an exit code."""
-    # OpenMP threads that spin at barriers make two trainings on one machine hundreds of times slower. A shorter spin
-    # keeps them alive and costs a lone one some 5 % (.github/CONTRIBUTING.md). Read once, when torch is imported.
-    os.environ.setdefault("GOMP_SPINCOUNT", "10000")
     try:
         code = cli.main(standalone_mode=False)
     except click.ClickException as error:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from charrnn.cli._openmp import tune_openmp
 from charrnn.cli._options import checkpoint_option, device_option
 from charrnn.errors import Interrupted
 
@@ -44,6 +45,7 @@ def evaluate(
       charrnn eval --checkpoint runs/shakespeare
       charrnn eval --checkpoint runs/shakespeare --data sonnets.txt --json
     """
+    tune_openmp()
     from charrnn.cli._interrupts import Interrupts
     from charrnn.runs.saved import load_model
     from charrnn.text.places import Places

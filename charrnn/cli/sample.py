@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from charrnn.cli._openmp import tune_openmp
 from charrnn.cli._options import checkpoint_option, device_option, overrides
 from charrnn.errors import Interrupted, UsageError
 
@@ -56,6 +57,7 @@ def sample(
       charrnn sample --checkpoint runs/shakespeare
       charrnn sample --checkpoint runs/shakespeare --prompt "ROMEO:" --temperature 0.7 --num 3
     """
+    tune_openmp()
     from charrnn.cli._interrupts import Interrupts
     from charrnn.config.loader import revise_config
     from charrnn.runs.saved import load_model

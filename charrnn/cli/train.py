@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from charrnn.cli._openmp import tune_openmp
 from charrnn.cli._options import device_option, overrides, set_option
 from charrnn.cli._terminal import TerminalReporter, format_bytes, format_nats, format_seconds, say, warn
 from charrnn.errors import Interrupted, UsageError
@@ -38,6 +39,7 @@ def train(
       charrnn train --config quickstart.yaml --data my.txt --set training.lr=1e-3
       charrnn train --resume runs/shakespeare
     """
+    tune_openmp()
     if (config_name is None) == (resume is None):
         raise UsageError("give --config NAME for a new run ('charrnn config ls'), or --resume RUN; not both")
     if resume is not None and dry_run:
