@@ -17,7 +17,7 @@ from charrnn.cli.corpus import corpus
 from charrnn.cli.eval import evaluate
 from charrnn.cli.sample import sample
 from charrnn.cli.train import train
-from charrnn.errors import CharRNNError, ConfigError
+from charrnn.errors import CharRNNError, ConfigError, Interrupted
 
 
 class _Commands(click.Group):
@@ -78,7 +78,8 @@ def _debugging() -> bool:
 def _show_error(error: CharRNNError) -> int:
     if _debugging():
         traceback.print_exception(error)
-    mark = click.style("error:", fg="red", bold=True)
+    # An interruption that was saved is what the user asked for, not an error.
+    mark = "charrnn:" if isinstance(error, Interrupted) else click.style("error:", fg="red", bold=True)
     lines = error.problems if isinstance(error, ConfigError) else [str(error)]
     for line in lines:
         click.echo(f"{mark} {line}", err=True, color=False if os.environ.get("NO_COLOR") else None)
