@@ -25,7 +25,7 @@ def _keep_freed_memory() -> None:
 
     An LSTM's workspace is a few megabytes: by default glibc returns it at the end of a step and takes it again at the
     next, one page fault for every 4 KiB of it. Measured on two cores, LSTM 1 x 384: up to 2,700 faults and 6 ms of
-    system time in a step of 20 ms, and 15 % more characters per second without them.
+    system time in a step of 20 ms, and 14 % more characters per second without them.
     """
     if sys.platform == "linux":
         mallopt = getattr(ctypes.CDLL(None), "mallopt", None)  # other C libraries than glibc may lack it
