@@ -49,9 +49,12 @@ def main() -> int:
 
 def one_round(options: argparse.Namespace, config: Config) -> float:
     with tempfile.TemporaryDirectory() as folder:
-        contestants = Contestant.charrnn(options, Path(folder)), Contestant.bare(options, Path(folder))
+        contestants, before = [], []
         try:
-            before = [contestant.wait_until_running() for contestant in contestants]
+            # One after the other: charrnn lets its threads spin less where it sees another program start.
+            for start in (Contestant.charrnn, Contestant.bare):
+                contestants.append(start(options, Path(folder)))
+                before.append(contestants[-1].wait_until_running())
             for _ in range(int(options.seconds / TURN_SECONDS)):
                 for contestant in contestants:
                     contestant.take_turn()
