@@ -15,6 +15,8 @@ import click
 from charrnn.cli.config import config
 from charrnn.cli.corpus import corpus
 from charrnn.cli.eval import evaluate
+from charrnn.cli.lr_find import lr_find
+from charrnn.cli.plot import plot
 from charrnn.cli.sample import sample
 from charrnn.cli.train import train
 from charrnn.errors import CharRNNError, ConfigError, Interrupted
@@ -49,7 +51,7 @@ def cli(context: click.Context, debug: bool) -> None:
         context.color = False
 
 
-for command in (train, sample, evaluate, corpus, config):
+for command in (train, sample, evaluate, lr_find, plot, corpus, config):
     cli.add_command(command)
 
 

@@ -10,7 +10,11 @@ from typing import Any
 import click
 from tqdm import tqdm
 
+from charrnn.cli._interrupts import Interrupts
+from charrnn.errors import Interrupted
+
 PLAIN_LINE_SECONDS = 10.0
+STUDY_BAR = "{percentage:3.0f}%|{bar:24}| {desc}, {remaining} left"
 BAR = "{percentage:3.0f}%|{bar:12}| {desc}"
 
 
@@ -80,6 +84,36 @@ class TerminalReporter:
         if done <= 0:
             return ""
         return f"{format_seconds((time.monotonic() - self._begun) * (1 - progress) / done)} left  "
+
+
+class StudyBar:
+    """How far a study is, on stderr; ends it when somebody has asked for that. A context manager."""
+
+    def __init__(self, interrupts: Interrupts) -> None:
+        self._interrupts = interrupts
+        self._last_line = -math.inf
+
+    def __enter__(self) -> StudyBar:
+        hidden = not sys.stderr.isatty()
+        self._bar = tqdm(total=1.0, bar_format=STUDY_BAR, disable=hidden, dynamic_ncols=True, leave=False)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bar.close()
+
+    def advanced(self, stage: str, share: float) -> None:
+        """Show the share that is done, 0 to 1.
+
+        Raises:
+            Interrupted: there was a signal.
+        """
+        if self._interrupts.received is not None:
+            raise Interrupted("interrupted; nothing was changed and nothing written", self._interrupts.received)
+        self._bar.set_description_str(stage, refresh=False)
+        self._bar.update(max(share - self._bar.n, 0.0))
+        if self._bar.disable and time.monotonic() - self._last_line >= PLAIN_LINE_SECONDS:
+            self._last_line = time.monotonic()
+            click.echo(f"{share:4.0%}  {stage}", err=True)
 
 
 def format_loss(nats: float) -> str:

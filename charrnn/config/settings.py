@@ -22,15 +22,15 @@ YAML_TAG = "tag:yaml.org,2002:"
 PLAIN_TAGS = {YAML_TAG + kind for kind in ("str", "int", "float", "bool", "null")}
 
 
-class _Yaml(yaml.SafeLoader):
+class YamlLoader(yaml.SafeLoader):
     """YAML 1.1 without its trap that reads ``1e-3`` as text."""
 
 
 class _Dumper(yaml.SafeDumper):
-    """Quotes text that ``_Yaml`` would read as a number."""
+    """Quotes text that ``YamlLoader`` would read as a number."""
 
 
-for _kind in (_Yaml, _Dumper):
+for _kind in (YamlLoader, _Dumper):
     _kind.add_implicit_resolver(
         YAML_TAG + "float", re.compile(r"^[-+]?(?:\d+\.?\d*|\.\d+)[eE][-+]?\d+$"), list("-+0123456789.")
     )
@@ -66,7 +66,7 @@ class Settings:
 def read_settings(text: str, name: str) -> Settings:
     """Parse YAML ``text``; ``name`` is what messages call the file. Syntax errors raise ``ConfigError``."""
     try:
-        root = yaml.compose(text, Loader=_Yaml)
+        root = yaml.compose(text, Loader=YamlLoader)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         where = f"{name}:{mark.line + 1}:{mark.column + 1}" if mark else name
@@ -126,7 +126,7 @@ class _NodeReader:
             self.settings.refuse(path, place, f"{cause}; write a plain value, text in quotes")
             return None
         try:
-            return _Yaml("").construct_object(node)
+            return YamlLoader("").construct_object(node)
         # PyYAML's constructors fail in as many ways as there are odd scalars: !!int "", !!bool x, ...
         except (yaml.YAMLError, ValueError, OverflowError, LookupError, AttributeError):
             self.settings.refuse(path, place, f"{node.value!r} cannot be read as a value; write a plain value")
@@ -143,7 +143,7 @@ def apply_override(settings: Settings, assignment: str) -> None:
         return
     path = tuple(keys)
     try:
-        node = yaml.compose(text, Loader=_Yaml)
+        node = yaml.compose(text, Loader=YamlLoader)
     except (yaml.YAMLError, RecursionError, ValueError) as error:
         cause = getattr(error, "problem", None) or str(error).splitlines()[0]
         settings.problems.append(f"{place}: not a YAML value: {cause}; put text in quotes")

@@ -11,6 +11,7 @@ runs/NAME/config.yaml              the resolved config
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -41,8 +42,7 @@ class RunFolder:
             UsageError: the folder cannot be made.
         """
         try:
-            out.mkdir(parents=True, exist_ok=True)
-            folder = cls(_make_new_folder(out, name))
+            folder = cls(new_folder(out, name))
             folder.last.parent.mkdir()
             write_atomically(folder.config, config_yaml.encode())
             write_atomically(folder.environment, json.dumps(environment, indent=2).encode() + b"\n")
@@ -67,15 +67,22 @@ class RunFolder:
         return folder
 
 
-def _make_new_folder(out: Path, name: str) -> Path:
-    for number in range(1, MAX_RUNS_OF_A_NAME):
-        path = out / (name if number == 1 else f"{name}-{number}")
-        try:
-            path.mkdir()
-        except FileExistsError:
-            continue
-        return path
-    raise UsageError(f"{out}: too many runs named {name}; choose another --name")
+def new_folder(out: Path, name: str) -> Path:
+    """Make ``out/NAME``, or ``NAME-2``, ``NAME-3`` ... where that exists.
+
+    Raises:
+        UsageError: the folder cannot be made.
+    """
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        for number in range(1, MAX_RUNS_OF_A_NAME):
+            path = out / (name if number == 1 else f"{name}-{number}")
+            with suppress(FileExistsError):
+                path.mkdir()
+                return path
+    except OSError as error:
+        raise UsageError(f"{out}: cannot make a folder: {error.strerror}; choose another with --out") from error
+    raise UsageError(f"{out}: too many folders named {name}; choose another --name")
 
 
 def find_checkpoint(path: Path) -> Path:

@@ -57,8 +57,16 @@ class GrowingFile:
 
 def json_line(row: Row) -> str:
     """A row as one line of JSON; NaN and inf, which JSON lacks, become null."""
-    clean = {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in row.items()}
-    return json.dumps(clean, allow_nan=False) + "\n"
+    return json.dumps(without_nan(row), allow_nan=False) + "\n"
+
+
+def without_nan(value: Any) -> Any:
+    """Nested plain values with None for every NaN and inf."""
+    if isinstance(value, dict):
+        return {key: without_nan(inner) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [without_nan(inner) for inner in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def read_metrics(path: Path) -> Iterator[Row]:

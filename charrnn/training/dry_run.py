@@ -27,20 +27,14 @@ def dry_run(session: Session) -> dict[str, Any]:
     per_step = (time.perf_counter() - start) / TIMED_STEPS
     characters_per_step = characters / TIMED_STEPS
     parameters = trainer.model.num_parameters
-    times = []
-    if limits.max_steps is not None:
-        times.append(limits.max_steps * per_step)
-    if limits.epochs is not None:
-        times.append(limits.epochs * len(session.text.train_ids) / characters_per_step * per_step)
-    if limits.max_time is not None:
-        times.append(limits.max_time)
+    steps = session.planned_steps(per_step)
     return {
         "parameters": parameters,
         "model_and_optimizer_bytes": parameters * 4 * NUMBERS_PER_PARAMETER[limits.optimizer],
         "process_bytes": _peak_memory(),
         "characters_per_step": characters_per_step,
         "chars_per_sec": characters_per_step / per_step,
-        "estimated_seconds": min(times) if times else None,
+        "estimated_seconds": None if steps is None else steps * per_step,
         "first_loss": loss,
     }
 

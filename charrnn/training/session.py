@@ -78,6 +78,17 @@ class Session:
             shares.append(self.score.seconds / limits.max_time)
         return min(max(shares), 1.0)
 
+    def planned_steps(self, seconds_per_step: float) -> int | None:
+        """Steps that the limits allow, as far as they can be foretold: whichever is reached first. None if patience
+        alone decides."""
+        limits, streams = self.config.training, self.trainer.streams
+        counts = [
+            limits.max_steps,
+            limits.epochs and limits.epochs * streams.length / limits.seq_len,
+            limits.max_time and limits.max_time / seconds_per_step,
+        ]
+        return min((max(round(count), 1) for count in counts if count is not None), default=None)
+
     @property
     def is_out_of_patience(self) -> bool:
         """Whether the validation loss has not improved for ``patience`` evaluations."""
@@ -174,7 +185,14 @@ def resume_session(folder: RunFolder, config: Config, places: Places) -> Session
         CheckpointError: the checkpoint is damaged, or the model is not the one it was made with.
         DataError: the text has changed.
     """
-    file, state = _read_last(folder)
+    session = restore_session(*_read_last(folder), config, places)
+    session.score.finished &= session.progress >= 1  # a raised limit makes a finished run unfinished
+    session.folder = folder
+    return session
+
+
+def restore_session(file: Path, state: State, config: Config, places: Places) -> Session:
+    """The session that was saved as ``state`` in ``file``, without its folder; ``config`` and errors as above."""
     with understanding(file):
         saved, vocabulary, recorded = saved_config(state), Vocabulary.from_dict(state["vocabulary"]), state["corpus"]
     _refuse_other_model(saved, config)
@@ -184,8 +202,6 @@ def resume_session(folder: RunFolder, config: Config, places: Places) -> Session
         session.trainer.load_state_dict(state["trainer"])
         session.meter.load_state_dict(state["meter"])
         session.score = Score(**state["score"])
-    session.score.finished &= session.progress >= 1  # a raised limit makes a finished run unfinished
-    session.folder = folder
     return session
 
 

@@ -1,0 +1,167 @@
+"""``charrnn lr-find``: which learning rate to train with, and how sure that is."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from charrnn.cli._openmp import tune_openmp
+from charrnn.cli._options import device_option, overrides, set_option
+from charrnn.cli._terminal import StudyBar, say, warn
+from charrnn.errors import CharRNNError, UsageError
+
+if TYPE_CHECKING:
+    from charrnn.runs.checkpoint import State
+    from charrnn.studies.lr_find import Finding, Plan
+    from charrnn.training.session import Session
+
+
+@click.command(name="lr-find")
+@click.option("--config", "config_name", metavar="NAME", help="A config file, or the name of a shipped one.")
+@click.option(
+    "--checkpoint", type=click.Path(path_type=Path), metavar="RUN", help="Start from this trained model instead."
+)
+@click.option("--data", metavar="PATH", help="Train on this file or folder (corpus.source).")
+@click.option("--min-lr", type=float, help="Lowest rate of the sweep; default: 1e-4, for sgd 1e-2.")
+@click.option("--max-lr", type=float, help="Highest rate of the sweep; default: 1, for sgd 100.")
+@click.option("--seeds", type=click.IntRange(1, 100), default=3, show_default=True, help="Starts to try it from.")
+@click.option(
+    "--trial-steps", type=click.IntRange(10), default=100, show_default=True, help="Steps of each short training."
+)
+@click.option("--quick", is_flag=True, help="Stop after the sweep: a bracket, no proof.")
+@click.option("--write", is_flag=True, help="Put the rate into a copy of the config.")
+@click.option("--seed", type=int, help="The first seed (training.seed).")
+@device_option
+@click.option("--name", help="Name of the folder for the picture; default: the config's name.")
+@click.option("--out", metavar="FOLDER", help="Where that folder is made; default: runs.")
+@set_option
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object with every point.")
+def lr_find(
+    config_name: str | None,
+    checkpoint: Path | None,
+    assignments: tuple[str, ...],
+    write: bool,
+    as_json: bool,
+    **options: Any,
+) -> None:
+    """Find the learning rate: sweep it, then prove it by short trainings.
+
+    \b
+    Examples:
+      charrnn lr-find --config shakespeare.yaml
+      charrnn lr-find --config my.yaml --data my.txt --quick
+      charrnn lr-find --checkpoint runs/shakespeare --write
+    """
+    tune_openmp()
+    if (config_name is None) == (checkpoint is None):
+        raise UsageError("give --config NAME ('charrnn config ls'), or --checkpoint RUN for a trained model; not both")
+    from charrnn.studies.lr_find import make_plan
+
+    planning = {key: options.pop(key) for key in ("min_lr", "max_lr", "seeds", "trial_steps", "quick")}
+    if checkpoint is None:
+        session, file, warm = _from_config(str(config_name), assignments, options)
+    else:
+        session, file, warm = _from_checkpoint(checkpoint, assignments, options)
+    finding = _search(session, make_plan(session.config.training, **planning), warm)
+    folder = _keep(finding, session, file, write, bool(assignments) or any(options.values()))
+    click.echo(json.dumps(finding.to_dict()) if as_json else describe(finding))
+    say(f"Picture: {folder / 'lr-find.png'} (also .svg, and all points in lr-find.json)")
+    if finding.lr is None:
+        raise CharRNNError(f"no learning rate to recommend: {finding.problem}")
+
+
+def _from_config(name: str, assignments: tuple[str, ...], options: dict[str, Any]) -> tuple[Session, Path, None]:
+    from charrnn.config.library import find_config
+    from charrnn.config.loader import load_config
+
+    file = find_config(name)
+    config = load_config(file, assignments, overrides(**options))
+
+    from charrnn.text.places import Places
+    from charrnn.training.session import new_session
+
+    return new_session(config, Places.from_environment()), file, None
+
+
+def _from_checkpoint(path: Path, assignments: tuple[str, ...], options: dict[str, Any]) -> tuple[Session, Path, State]:
+    from charrnn.config.loader import revise_config
+    from charrnn.runs.checkpoint import read_checkpoint
+    from charrnn.runs.directory import find_checkpoint
+    from charrnn.runs.saved import saved_config, understanding
+    from charrnn.text.places import Places
+    from charrnn.training.session import restore_session
+
+    file = find_checkpoint(path)
+    state = read_checkpoint(file)
+    with understanding(file):
+        config = revise_config(saved_config(state), assignments, overrides(**options))
+    return restore_session(file, state, config, Places.from_environment()), path, state["trainer"]
+
+
+def _search(session: Session, plan: Plan, warm: State | None) -> Finding:
+    from charrnn.cli._interrupts import Interrupts
+    from charrnn.studies.lr_find import find_lr
+
+    for note in session.text.notes:
+        warn(note)
+    with Interrupts() as interrupts, StudyBar(interrupts) as bar:
+        return find_lr(session, plan, bar, warm)
+
+
+def _keep(finding: Finding, session: Session, file: Path, write: bool, changed: bool) -> Path:
+    from charrnn.config.editing import replace_lr
+    from charrnn.config.loader import dump_config
+    from charrnn.config.settings import read_config_text
+    from charrnn.studies.lr_find_files import keep_finding
+
+    config, text = session.config, None
+    if write and finding.lr is not None:
+        if changed or file.suffix not in (".yaml", ".yml"):  # settings of the file alone would not be these
+            training = config.training.model_copy(update={"lr": finding.lr})
+            text = dump_config(config.model_copy(update={"training": training}))
+        else:
+            text = replace_lr(read_config_text(file), finding.lr, "found by charrnn lr-find")
+    return keep_finding(finding, config, config.run.name or file.stem, text)
+
+
+def describe(finding: Finding) -> str:
+    """The answer in words and numbers."""
+    plan, sweeps = finding.plan, finding.sweeps
+    diverged = [f"{one.diverged_at:.1e}" for one in sweeps if one.diverged]
+    lines = [
+        f"Sweep:       {plan.min_lr:.0e} to {plan.max_lr:.0e} in {plan.sweep_steps} steps, {plan.seeds} seeds; "
+        + (f"diverged at {', '.join(diverged)}" if diverged else "none diverged"),
+        "Suggestions: " + ", ".join(f"{name} {lr:.1e}" for name, lr in finding.suggestions.items()),
+    ]
+    if finding.trials:
+        lines += _trial_lines(finding)
+    if finding.lr is not None:
+        lines += _answer_lines(finding)
+    return "\n".join(lines)
+
+
+def _trial_lines(finding: Finding) -> list[str]:
+    from charrnn.studies.recommendation import scores
+
+    lines = [f"Trials:      validation loss after {finding.plan.trial_steps} steps, nats per character"]
+    for score in scores(finding.trials):
+        losses = [one.val_loss for one in finding.trials if one.lr == score.lr]
+        seeds = "  ".join("diverged" if loss is None else f"{loss:.3f}" for loss in losses)
+        mean = f"{score.loss:.3f}" if not score.diverged else "  -  "
+        lines.append(f"             {score.lr:.1e}   {mean}   ({seeds})")
+    return lines
+
+
+def _answer_lines(finding: Finding) -> list[str]:
+    lines = []
+    for found, source in ((finding.proven, "measured"), (finding.wanted, "longer trainings want lower rates")):
+        if found is not None:
+            lines.append(
+                f"Range:       {found.lowest:.1e} to {found.highest:.1e}, best {found.best:.1e}, "
+                f"for {found.steps:,} steps ({source})"
+            )
+    basis = "" if finding.proven else "  (a bracket, not proven: leave out --quick)"
+    return [*lines, f"Recommended: {finding.lr:.1e}{basis}", f"Use it:      --set training.lr={finding.lr:g}"]

@@ -1,0 +1,1 @@
+"""Figures, from the numbers that runs and studies leave behind. No torch here."""

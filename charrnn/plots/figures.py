@@ -1,0 +1,57 @@
+"""What all figures share: their look, log axes of rates, and how they are saved.
+
+Figures are made without pyplot: no window, no backend, no state between them.
+"""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
+from charrnn.errors import UsageError
+
+FORMATS = (".png", ".svg", ".pdf")
+# Okabe and Ito's colours, which readers who see few colours can tell apart (https://jfly.uni-koeln.de/color/).
+BLUE, ORANGE, GREEN, RED, PURPLE, GREY = "#0072b2", "#e69f00", "#009e73", "#d55e00", "#cc79a7", "#666666"
+
+
+def new_figure(panels: int, panel_height: float = 3.0) -> tuple[Figure, list[Axes]]:
+    """A figure with ``panels`` plots above each other that share their x axis."""
+    figure = Figure(figsize=(8.5, 0.9 + panel_height * panels), layout="constrained")
+    axes = figure.subplots(panels, 1, sharex=True, squeeze=False)[:, 0]
+    for axis in axes:
+        axis.grid(True, which="major", alpha=0.25)
+        axis.spines[["top", "right"]].set_visible(False)
+    return figure, list(axes)
+
+
+def rate_axes(axes: list[Axes]) -> None:
+    """A common log axis of learning rates: rates below the last plot, powers of ten above the first."""
+    bottom, top = axes[-1], axes[0]
+    bottom.set_xscale("log")
+    bottom.xaxis.set_major_locator(LogLocator(subs=(1.0, 3.0)))
+    bottom.xaxis.set_major_formatter(FuncFormatter(lambda rate, _: f"{rate:.1g}"))
+    bottom.xaxis.set_minor_formatter(NullFormatter())
+    bottom.set_xlabel("learning rate")
+    powers = top.secondary_xaxis("top")
+    powers.xaxis.set_major_locator(LogLocator())
+    powers.xaxis.set_major_formatter(FuncFormatter(lambda rate, _: f"$10^{{{math.log10(rate):.0f}}}$"))
+    powers.xaxis.set_minor_formatter(NullFormatter())
+
+
+def save_figure(figure: Figure, path: Path) -> None:
+    """Write a figure in the format that the name ends in.
+
+    Raises:
+        UsageError: no such format, or the file cannot be written.
+    """
+    if path.suffix.lower() not in FORMATS:
+        raise UsageError(f"{path}: a picture's name ends in {', '.join(FORMATS)}; choose one of these")
+    try:
+        figure.savefig(path, dpi=130, metadata={"Date": None} if path.suffix.lower() == ".svg" else None)
+    except OSError as error:
+        raise UsageError(f"{path}: cannot write the picture: {error.strerror}; choose another name with -o") from error

@@ -1,0 +1,37 @@
+"""The learning rate over training."""
+
+from __future__ import annotations
+
+from matplotlib.figure import Figure
+
+from charrnn.config.schema import TrainingConfig
+from charrnn.plots.figures import BLUE, new_figure
+from charrnn.training.schedules import learning_rate
+
+POINTS = 1000
+
+
+def draw_schedule(config: TrainingConfig, title: str, steps: int | None = None) -> Figure:
+    """The rate of each step over ``steps`` steps (None: ``max_steps``).
+
+    Where the number of steps is not known beforehand (a limit of time or epochs), the axis is the share of training
+    that is done, and warm-up, which counts steps, is left out.
+    """
+    steps = steps or config.max_steps
+    figure, (axis,) = new_figure(1)
+    if steps is None:
+        shares = [i / POINTS for i in range(POINTS + 1)]
+        rates = [learning_rate(config, config.warmup_steps, share) for share in shares]
+        axis.plot([100 * share for share in shares], rates, color=BLUE)
+        axis.set_xlabel(
+            "training done, %"
+            + (f" (without the first {config.warmup_steps} steps' warm-up)" * bool(config.warmup_steps))
+        )
+    else:
+        axis.plot(range(steps), [learning_rate(config, step, step / steps) for step in range(steps)], color=BLUE)
+        axis.set_xlabel("step")
+    axis.set_ylabel("learning rate")
+    axis.set_ylim(bottom=0)
+    axis.ticklabel_format(axis="y", style="sci", scilimits=(-2, 2), useMathText=True)
+    axis.set_title(title)
+    return figure

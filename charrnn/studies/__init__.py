@@ -1,0 +1,1 @@
+"""Experiments made of trainings: what they measure is what the one step does."""
