@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import torch
 from hypothesis import HealthCheck, settings
 
 from charrnn.config.loader import load_config
@@ -16,6 +18,13 @@ settings.register_profile("charrnn", deadline=None, suppress_health_check=[Healt
 settings.load_profile("charrnn")
 
 TEXT = "the cat sat on the mat, and the dog sat on the log; then the cat saw the dog.\n" * 60
+
+
+@pytest.fixture(autouse=True)
+def denormals_again() -> Iterator[None]:
+    """Training flushes them to zero, for the whole process; hypothesis needs them."""
+    yield
+    torch.set_flush_denormal(False)
 
 
 @pytest.fixture(autouse=True)

@@ -150,7 +150,7 @@ def cases(*rows: tuple[str, ...]) -> pytest.MarkDecorator:
     ("train --config ok.yaml --seed -1", "--seed -1", "should be greater than or equal to 0"),
     ("train --config ok.yaml --seed x", "--seed", "'x'"),
     ("train --config ok.yaml --name a/b", "--name a/b"),
-    ("train --config ok.yaml --out cat.txt", "cat.txt", "cannot make a run folder", "--out"),
+    ("train --config ok.yaml --out cat.txt", "cat.txt", "cannot make a folder", "--out"),
     ("train --config ok.yaml --colour red", "--colour"),
     ("train --config ok.yaml --data none.txt", "none.txt", "No such file", "give a file, a folder"),
     ("train --config ok.yaml --data empty.txt", "empty.txt", "the text is empty", "give a file"),

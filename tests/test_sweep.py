@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -29,7 +29,8 @@ LRS = exponential_rates(1e-5, 1.0, 101)  # 20 points per power of ten: point 60 
 LOGS = np.log10(LRS)
 FIRST, LAST = 11, 95  # the points that suggestions look at: without the first tenth (rounded up) and the last five
 NO_CEILING = math.inf
-losses_of_a_text = st.floats(0, 10)
+# No subnormal numbers: an earlier test may have told the processor to flush them, and hypothesis objects to that.
+losses_of_a_text = st.floats(0, 10, allow_subnormal=False)
 
 
 @given(st.lists(losses_of_a_text, min_size=1, max_size=60), st.sampled_from([0.5, 0.9, 0.98]))
@@ -78,16 +79,19 @@ class TestWhyDiverged:
     @pytest.mark.parametrize(
         ("ceiling", "diverged"),
         [
-            (2.999, False),  # it was never below
-            (3.001, True),
-            (4.515151, True),  # (0.98 * 3 + 6) / 1.98 = 4.51515...
-            (4.515152, False),  # it is still below
+            (3.059, False),  # it was never clearly (2 %) below
+            (3.061, True),
+            (4.426619, True),  # (0.98 * 3 + 6) / 1.98 = 4.51515..., less 2 %
+            (4.426622, False),  # it is not clearly above
         ],
     )
     def test_above_the_ceiling_after_having_been_below(self, ceiling: float, diverged: bool) -> None:
         reason = why_diverged([3.0, 6.0], 1.0, ceiling)
         assert (reason is not None) == diverged
         assert not diverged or "unigram" in str(reason)
+
+    def test_one_lucky_step_is_not_below(self) -> None:
+        assert why_diverged([4.0] * 9 + [1.0, 4.0], 1.0, 3.0) is None
 
     @given(st.lists(st.floats(3, 6), min_size=1, max_size=30))
     def test_a_loss_that_was_never_below_the_ceiling_is_not_above_it_again(self, losses: list[float]) -> None:
@@ -165,7 +169,7 @@ class TestSuggestions:
         losses = 1 + np.abs(LOGS - LOGS[bottom])
         assert suggestions(LRS, losses)["valley"] == pytest.approx(math.sqrt(LRS[FIRST] * LRS[bottom]))
 
-    @given(st.integers(FIRST + 1, LAST - 2), st.floats(-10, 10))
+    @given(st.integers(FIRST + 1, LAST - 2), st.floats(-10, 10, allow_subnormal=False))
     def test_one_spike_does_not_end_a_valley(self, point: int, spike: float) -> None:
         losses = 3 - LOGS
         losses[point] += spike
@@ -179,14 +183,14 @@ class TestSuggestions:
         for chosen in range(1, 1 << len(losses)):
             points = [i for i in range(len(losses)) if chosen >> i & 1]
             values = [losses[i] for i in points]
-            if all(a > b for a, b in zip(values, values[1:], strict=False)):
+            if all(a > b for a, b in pairwise(values)):
                 ends.append((len(points), points[0], points[-1]))
         longest = max(ends)[0]
         middles = [math.sqrt(lrs[start] * lrs[end]) for length, start, end in ends if length == longest]
         found = valley(lrs, np.array(losses, dtype=float))
         assert any(found == pytest.approx(middle) for middle in middles)
 
-    @given(st.lists(st.floats(-50, 50), min_size=16, max_size=16))
+    @given(st.lists(st.floats(-50, 50, allow_subnormal=False), min_size=16, max_size=16))
     def test_the_first_tenth_and_the_last_points_do_not_count(self, noise: list[float]) -> None:
         losses = 1 + (LOGS - LOGS[60]) ** 2
         changed = losses.copy()
@@ -221,13 +225,11 @@ class TestSweep:
         assert found.diverged_at == math.inf
         assert told == list(range(1, 31))
 
-    @pytest.mark.parametrize("ceiling", [NO_CEILING, 2.5])
-    def test_it_stops_when_it_diverges(
-        self, ceiling: float, small_config: Config, places: Places, no_after_step: Callable[[], None]
-    ) -> None:
+    @pytest.mark.parametrize(("ceiling", "why"), [(NO_CEILING, "4 times"), (2.6, "unigram")])
+    def test_it_stops_when_it_diverges(self, ceiling: float, why: str, small_config: Config, places: Places) -> None:
         lrs = exponential_rates(1e-2, 1e4, 60)
         trainer = new_session(small_config, places).trainer
-        found = sweep(trainer, 1, lrs, ceiling, no_after_step)
+        found = sweep(trainer, 1, lrs, ceiling, lambda: None)
         count = len(found.lrs)
         assert trainer.steps == count < 60
         assert len(found.losses) == len(found.grad_norms) == count
@@ -235,8 +237,4 @@ class TestSweep:
         assert found.diverged_at == lrs[count - 1]
         reasons = [why_diverged(found.losses[:n], found.grad_norms[n - 1], ceiling) for n in range(1, count + 1)]
         assert reasons == [None] * (count - 1) + [found.diverged]
-        assert found.diverged is not None
-
-    @pytest.fixture
-    def no_after_step(self) -> Callable[[], None]:
-        return lambda: None
+        assert why in str(found.diverged)

@@ -58,6 +58,7 @@ def lr_find(
     tune_openmp()
     if (config_name is None) == (checkpoint is None):
         raise UsageError("give --config NAME ('charrnn config ls'), or --checkpoint RUN for a trained model; not both")
+    from charrnn.runs.directory import refuse_unwritable
     from charrnn.studies.lr_find import make_plan
 
     planning = {key: options.pop(key) for key in ("min_lr", "max_lr", "seeds", "trial_steps", "quick")}
@@ -65,9 +66,12 @@ def lr_find(
         session, file, warm = _from_config(str(config_name), assignments, options)
     else:
         session, file, warm = _from_checkpoint(checkpoint, assignments, options)
-    finding = _search(session, make_plan(session.config.training, **planning), warm)
-    folder = _keep(finding, session, file, write, bool(assignments) or any(options.values()))
+    plan = make_plan(session.config.training, **planning)
+    refuse_unwritable(Path(session.config.run.out))
+    finding = _search(session, plan, warm)
     click.echo(json.dumps(finding.to_dict()) if as_json else describe(finding))
+    changed = bool(assignments) or any(value is not None for value in options.values())
+    folder = _keep(finding, session, file, write, changed)
     say(f"Picture: {folder / 'lr-find.png'} (also .svg, and all points in lr-find.json)")
     if finding.lr is None:
         raise CharRNNError(f"no learning rate to recommend: {finding.problem}")
@@ -96,9 +100,13 @@ def _from_checkpoint(path: Path, assignments: tuple[str, ...], options: dict[str
 
     file = find_checkpoint(path)
     state = read_checkpoint(file)
+    seed = options.pop("seed")  # not the run's, which it keeps: that of the trainings to come
     with understanding(file):
         config = revise_config(saved_config(state), assignments, overrides(**options))
-    return restore_session(file, state, config, Places.from_environment()), path, state["trainer"]
+    session = restore_session(file, state, config, Places.from_environment())
+    session.config = revise_config(session.config, options=overrides(seed=seed))
+    run = file.absolute().parent.parent if file.parent.name == "checkpoints" else file
+    return session, run, state["trainer"]
 
 
 def _search(session: Session, plan: Plan, warm: State | None) -> Finding:
@@ -113,17 +121,18 @@ def _search(session: Session, plan: Plan, warm: State | None) -> Finding:
 
 def _keep(finding: Finding, session: Session, file: Path, write: bool, changed: bool) -> Path:
     from charrnn.config.editing import replace_lr
+    from charrnn.config.library import is_file
     from charrnn.config.loader import dump_config
     from charrnn.config.settings import read_config_text
     from charrnn.studies.lr_find_files import keep_finding
 
     config, text = session.config, None
     if write and finding.lr is not None:
-        if changed or file.suffix not in (".yaml", ".yml"):  # settings of the file alone would not be these
+        if not changed and is_file(file) and file.suffix != ".safetensors":
+            text = replace_lr(read_config_text(file), finding.lr, "found by charrnn lr-find")
+        if text is None:  # the settings are not those of a file alone, or it is written in a strange way
             training = config.training.model_copy(update={"lr": finding.lr})
             text = dump_config(config.model_copy(update={"training": training}))
-        else:
-            text = replace_lr(read_config_text(file), finding.lr, "found by charrnn lr-find")
     return keep_finding(finding, config, config.run.name or file.stem, text)
 
 

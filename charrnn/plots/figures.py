@@ -29,10 +29,11 @@ def new_figure(panels: int, panel_height: float = 3.0) -> tuple[Figure, list[Axe
     return figure, list(axes)
 
 
-def rate_axes(axes: list[Axes]) -> None:
+def rate_axes(axes: list[Axes], low: float, high: float) -> None:
     """A common log axis of learning rates: rates below the last plot, powers of ten above the first."""
     bottom, top = axes[-1], axes[0]
     bottom.set_xscale("log")
+    bottom.set_xlim(low / 1.3, high * 1.3)
     bottom.xaxis.set_major_locator(LogLocator(subs=(1.0, 3.0)))
     bottom.xaxis.set_major_formatter(FuncFormatter(lambda rate, _: f"{rate:.1g}"))
     bottom.xaxis.set_minor_formatter(NullFormatter())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,8 @@ CLIPPED_OVER = 9  # steps, over which the share of clipped ones is taken
 def draw_lr_find(found: dict[str, Any], title: str, grad_clip: float | None) -> Figure:
     """Loss, gradient norm and short trainings against the rate; the last panel only where there were trials."""
     figure, axes = new_figure(3 if found["trials"] else 2)
-    rate_axes(axes)
+    plan, wanted = found["plan"], found["wanted"] or {"lowest": math.inf, "highest": 0.0}
+    rate_axes(axes, min(plan["min_lr"], wanted["lowest"]), max(plan["max_lr"], wanted["highest"]))
     figure.suptitle(title)
     _draw_sweep(axes[0], found)
     _draw_gradients(axes[1], found["sweeps"], grad_clip)

@@ -11,6 +11,7 @@ runs/NAME/config.yaml              the resolved config
 from __future__ import annotations
 
 import json
+import os
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -83,6 +84,17 @@ def new_folder(out: Path, name: str) -> Path:
     except OSError as error:
         raise UsageError(f"{out}: cannot make a folder: {error.strerror}; choose another with --out") from error
     raise UsageError(f"{out}: too many folders named {name}; choose another --name")
+
+
+def refuse_unwritable(out: Path) -> None:
+    """Find out before the work whether a folder for its results can be made; makes nothing.
+
+    Raises:
+        UsageError: it cannot.
+    """
+    nearest = next(path for path in (out, *out.absolute().parents) if path.exists())
+    if not nearest.is_dir() or not os.access(nearest, os.W_OK):
+        raise UsageError(f"{out}: cannot make a folder: {nearest} cannot be written; choose another with --out")
 
 
 def find_checkpoint(path: Path) -> Path:

@@ -7,7 +7,6 @@ for it and dropped after it. Torch's random state is put back at the end, howeve
 from __future__ import annotations
 
 import copy
-import math
 import time
 from dataclasses import asdict, dataclass, field
 from typing import Any, Protocol
@@ -19,7 +18,7 @@ from charrnn.errors import UsageError
 from charrnn.runs.checkpoint import State
 from charrnn.runs.metrics import without_nan
 from charrnn.studies.recommendation import (
-    FEWEST_RATES,
+    MOST_RATES,
     Range,
     bracket_centre,
     first_rates,
@@ -38,6 +37,7 @@ from charrnn.training.trainer import Trainer
 # of norm about 1 out among all weights: it needs rates a hundred times higher for the same.
 DEFAULT_RANGE = {"adam": (1e-4, 1.0), "adamw": (1e-4, 1.0), "sgd": (1e-2, 100.0)}
 NARROWEST_RANGE = 100.0
+HIGHEST_RATE = 1000.0  # of any config
 
 
 @dataclass(frozen=True)
@@ -60,13 +60,13 @@ def make_plan(
         UsageError: the range is empty, too narrow or not of positive numbers.
     """
     low, high = DEFAULT_RANGE[config.optimizer]
-    low, high = max(low if min_lr is None else min_lr, config.min_lr), high if max_lr is None else max_lr
-    if not 0 < low < math.inf:
-        raise UsageError(
-            f"--min-lr {low:g}: a rate is above zero; leave it out for {DEFAULT_RANGE[config.optimizer][0]:g}"
-        )
-    if not low * NARROWEST_RANGE <= high < math.inf:
-        raise UsageError(f"--max-lr {high:g}: a sweep from {low:g} needs at least {low * NARROWEST_RANGE:g}")
+    low, high = low if min_lr is None else min_lr, high if max_lr is None else max_lr
+    for option, rate in (("--min-lr", low), ("--max-lr", high)):
+        if not 0 < rate <= HIGHEST_RATE:
+            raise UsageError(f"{option} {rate:g}: give a rate above 0, of {HIGHEST_RATE:g} at most")
+    low = max(low, config.min_lr)  # a schedule that ends there cannot begin below
+    if low * NARROWEST_RANGE > high * (1 + 1e-9):
+        raise UsageError(f"--max-lr {high:g}: give at least {low * NARROWEST_RANGE:g}, for a sweep from {low:g}")
     return Plan(low, high, seeds, trial_steps=0 if quick else trial_steps)
 
 
@@ -125,7 +125,7 @@ class _Study:
         self.finding = Finding(plan, session.baselines["unigram"])
         self._taken = 0  # steps really taken
         self._done = 0  # the same, but a training that diverged counts as a whole one
-        self._total = plan.seeds * (plan.sweep_steps + FEWEST_RATES * plan.trial_steps)
+        self._total = plan.seeds * (plan.sweep_steps + MOST_RATES * plan.trial_steps)
 
     def run(self) -> Finding:
         finding, plan = self.finding, self.plan
@@ -157,7 +157,6 @@ class _Study:
         for lr in first_rates(bracket_centre(finding.band), plan.min_lr, plan.max_lr):
             self._try(lr)
         while (further := next_rate(finding.trials, plan.min_lr, plan.max_lr)) is not None:
-            self._total += plan.seeds * plan.trial_steps
             self._try(further)
 
     def _try(self, lr: float) -> None:
@@ -183,7 +182,7 @@ class _Study:
             found = Range(plan.sweep_steps, rate, rate, rate)
         wanted = found.for_length(finding.planned_steps or found.steps)
         finding.wanted = wanted if plan.trial_steps else None
-        finding.lr = float(f"{wanted.best:.2g}")
+        finding.lr = max(float(f"{wanted.best:.2g}"), self.session.config.training.min_lr)
 
     def _step(self) -> None:
         self._taken += 1

@@ -98,7 +98,7 @@ def rate_range(trials: Sequence[Trial], steps: int) -> Range:
     unstable = [score.lr for score in results if score.diverged]
     stable = [score.lr for score in results if score.lr < min(unstable, default=math.inf)]
     best = lowest_point(results)
-    return Range(steps, min(*good, best), best, max(*stable, best))
+    return Range(steps, min([*good, best]), best, max([*stable, best]))
 
 
 def lowest_point(results: Sequence[Score]) -> float:
@@ -114,7 +114,8 @@ def lowest_point(results: Sequence[Score]) -> float:
     if len(around) == 3:
         square, slope, _ = np.polyfit([math.log(score.lr) for score in near], [score.loss for score in near], 2)
         if square > 0:
-            return min(max(math.exp(-slope / (2 * square)), around[0].lr), around[-1].lr)
+            lowest = min(max(-slope / (2 * square), math.log(around[0].lr)), math.log(around[-1].lr))
+            return math.exp(lowest)
     same = [score.lr for score in results if score.loss <= SAME * best.loss + SAME_NATS]
     return math.sqrt(same[0] * same[-1])
 
@@ -125,6 +126,8 @@ def why_no_sweep(band: Band, suggestions: dict[str, float], warm: bool) -> str |
     The loss of a ``warm`` model need not fall during a sweep: it is low already.
     """
     lrs, median = band.lrs, band.median
+    if not len(lrs):
+        return "every sweep diverged at its first step; try a lower --min-lr, or another start"
     if not suggestions:
         return (
             f"too few points: after {len(lrs)} steps, at a rate of {lrs[-1]:.1e}, half of the sweeps had diverged; "

@@ -19,6 +19,7 @@ from charrnn.training.trainer import Trainer
 Curve = NDArray[np.float64]
 SMOOTHING = 0.98
 DIVERGED_ABOVE = 4.0  # times the smallest smoothed loss, fastai's rule
+MARGIN = 1.02  # times the unigram entropy: a loss that wavers about it has not diverged
 SKIPPED_AT_START = 0.1  # share of the points: the rate is too small to move anything yet
 SKIPPED_AT_END = 5  # points: the loss is already running away
 FEWEST_POINTS = 20
@@ -75,16 +76,16 @@ def smooth(losses: Sequence[float], beta: float = SMOOTHING) -> Curve:
 def why_diverged(losses: Sequence[float], grad_norm: float, ceiling: float) -> str | None:
     """Why a training with these losses so far, and this last gradient norm, is to be called diverged; None if not.
 
-    Two rules on the smoothed loss: above four times its minimum, as in fastai; and above ``ceiling``, the text's
-    unigram entropy, after having been below it. A softmax starts at ln V and may never reach four times its
-    minimum: forgetting even how often each character occurs is divergence enough.
+    Two rules on the smoothed loss: above four times its minimum, as in fastai; and clearly above ``ceiling``, the
+    text's unigram entropy, after having been clearly below it. A softmax starts at ln V and may never reach four
+    times its minimum: forgetting even how often each character occurs is divergence enough.
     """
     if not (math.isfinite(losses[-1]) and math.isfinite(grad_norm)):
         return "the loss or the gradient norm is not finite"
     smoothed = smooth(losses)
     if smoothed[-1] > DIVERGED_ABOVE * smoothed.min():
         return f"the smoothed loss exceeds {DIVERGED_ABOVE:g} times its minimum"
-    if smoothed.min() < ceiling < smoothed[-1]:
+    if smoothed.min() * MARGIN < ceiling and smoothed[-1] > MARGIN * ceiling:
         return "the smoothed loss rose above the unigram entropy again"
     return None
 

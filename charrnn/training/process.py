@@ -14,7 +14,13 @@ KEEP_BYTES = 1 << 30
 
 
 def prepare_process(threads: int | None) -> None:
-    """Set the number of CPU threads (None: torch's choice) and keep freed memory for the next step."""
+    """Set the number of CPU threads (None: torch's choice), flush denormals, keep freed memory for the next step.
+
+    Denormals: where a high rate saturates the gates, gradients become too small for a normal float32, which the
+    processor then handles 15 times slower (LSTM 1 x 384 at a rate of 0.2: 0.6 seconds a step instead of 0.04).
+    Before any thread is made: they inherit it.
+    """
+    torch.set_flush_denormal(True)
     if threads is not None:
         torch.set_num_threads(threads)
     _keep_freed_memory()

@@ -5,9 +5,9 @@
 For each of ten set-ups a full ``lr-find`` recommends a rate for trainings of 1,000 steps; so do, on the first of its
 three sweeps, the rules of other finders, and torch-lr-finder itself where it is installed (``pip install
 torch-lr-finder``). Then real trainings of 1,000 steps, at each of these rates and at the twelve of a grid, over the
-seeds given. *Excess* is the mean validation loss at a rate over that of the best in the grid. Every training is kept
-in the results file, one JSON object a line, so that an interrupted benchmark goes on where it stopped; on
-two cores the whole takes about two hours.
+seeds given. *Excess* is the mean validation loss at a rate over that of the best in the grid. Every rate
+found and every training is kept in the results file, one JSON object a line: an interrupted benchmark goes on where
+it stopped. On two cores the whole takes about two hours.
 
 The rules are written out here from their descriptions and sources, not installed: fastai 2.7's (valley, slide,
 minimum/10, steep; on its loss smoothed as ours, 10 % and 5 points left out) and Lightning 2.x's (steepest descent by
@@ -77,7 +77,7 @@ def main() -> int:
     parser.add_argument("--jobs", type=int, default=2)
     options = parser.parse_args()
     with ProcessPoolExecutor(options.jobs) as pool:
-        rates = dict(zip(options.only, pool.map(recommended_rates, options.only), strict=True))
+        rates = find_all(pool, options.only, options.results)
         wanted = [
             (name, lr, seed)
             for seed in options.seeds
@@ -99,6 +99,28 @@ def grid(name: str) -> list[float]:
     return [GRID_START[setup(name).training.optimizer] * GRID_FACTOR**i for i in range(GRID_SIZE)]
 
 
+def find_all(pool: ProcessPoolExecutor, names: list[str], results: Path) -> dict[str, dict[str, float | None]]:
+    """What every finder recommends for each set-up, from the results file or by asking them."""
+    known = {row["name"]: row["rates"] for row in kept_rows(results) if "rates" in row}
+    missing = [name for name in names if name not in known]
+    for name, rates in zip(missing, pool.map(recommended_rates, missing), strict=True):
+        known[name] = rates
+        keep_row(results, {"name": name, "rates": rates})
+    for name in names:
+        shown = ", ".join(f"{finder} {'none' if lr is None else f'{lr:.2g}'}" for finder, lr in known[name].items())
+        print(f"{name}: {SETUPS[name]}\n   {shown}", flush=True)
+    return {name: known[name] for name in names}
+
+
+def kept_rows(results: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in results.read_text().splitlines()] if results.exists() else []
+
+
+def keep_row(results: Path, row: dict[str, Any]) -> None:
+    with results.open("a") as file:
+        file.write(json.dumps(row) + "\n")
+
+
 def recommended_rates(name: str) -> dict[str, float | None]:
     """The rate that each finder recommends for a set-up; None where it has no answer."""
     prepare_process(1)
@@ -114,7 +136,6 @@ def recommended_rates(name: str) -> dict[str, float | None]:
         rates[rule.__name__.replace("_", " ")] = rule(lrs[kept], smoothed[kept])
     rates["lightning"] = lightning(lrs, losses)
     rates["torch-lr-finder"] = torch_lr_finder(config, session.text)
-    print(f"{name}: {SETUPS[name]}\n   " + ", ".join(f"{k} {v and f'{v:.2g}'}" for k, v in rates.items()), flush=True)
     return rates
 
 
@@ -125,25 +146,21 @@ class _Silent:
 
 def train_all(pool: ProcessPoolExecutor, wanted: list[Training], results: Path) -> dict[Training, float]:
     """The validation loss of each training, from the results file or by doing it."""
-    known: dict[Training, float] = {}
-    if results.exists():
-        for row in map(json.loads, results.read_text().splitlines()):
-            known[row["name"], round(row["lr"], 9), row["seed"]] = row["val"]
-    rounded = {(name, round(lr, 9), seed) for name, lr, seed in wanted}
-    missing = sorted(rounded - known.keys())
+    rows = [row for row in kept_rows(results) if "val" in row]
+    known = {(row["name"], round(row["lr"], 9), row["seed"]): row["val"] for row in rows}
+    missing = sorted(
+        {(name, round(lr, 9), seed) for name, lr, seed in wanted} - known.keys(), key=lambda one: one[::-1]
+    )
     print(f"{len(missing)} trainings to do", flush=True)
-    with results.open("a") as file:
-        for (name, lr, seed), loss in zip(
-            missing, pool.map(train, *zip(*missing, strict=True)) if missing else (), strict=True
-        ):
-            known[name, lr, seed] = loss
-            file.write(json.dumps({"name": name, "lr": lr, "seed": seed, "steps": STEPS, "val": loss}) + "\n")
-            file.flush()
+    for one, loss in zip(missing, pool.map(train, missing), strict=True):
+        known[one] = loss
+        keep_row(results, {"name": one[0], "lr": one[1], "seed": one[2], "steps": STEPS, "val": loss})
     return known
 
 
-def train(name: str, lr: float, seed: int) -> float:
+def train(one: Training) -> float:
     """A training of ``STEPS`` at this rate: loss over the whole validation part, nats per character."""
+    name, lr, seed = one
     prepare_process(1)
     config = setup(name)
     text = read_text(config)
