@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 @click.option("--max-lr", type=float, help="Highest rate of the sweep; default: 1, for sgd 100.")
 @click.option("--seeds", type=click.IntRange(1, 100), default=3, show_default=True, help="Starts to try it from.")
 @click.option(
-    "--trial-steps", type=click.IntRange(10), default=100, show_default=True, help="Steps of each short training."
+    "--trial-steps", type=click.IntRange(10), default=80, show_default=True, help="Steps of each short training."
 )
 @click.option("--quick", is_flag=True, help="Stop after the sweep: a bracket, no proof.")
 @click.option("--write", is_flag=True, help="Put the rate into a copy of the config.")

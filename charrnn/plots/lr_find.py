@@ -71,7 +71,7 @@ def _draw_gradients(axis: Axes, sweeps: list[dict[str, Any]], grad_clip: float |
         right.fill_between(longest["lrs"], 100 * share, color=PURPLE, alpha=0.25, linewidth=0)
         right.set_ylim(0, 100)
         right.set_ylabel(f"clipped steps, % of {CLIPPED_OVER} steps\n(shaded)")
-    axis.legend(fontsize="small", loc="upper left")
+    axis.legend(fontsize="small", loc="best")
 
 
 def _clipped_share(norms: list[list[float]], length: int, grad_clip: float) -> np.ndarray[Any, Any]:

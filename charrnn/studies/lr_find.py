@@ -48,7 +48,7 @@ class Plan:
     max_lr: float
     seeds: int = 3
     sweep_steps: int = 100
-    trial_steps: int = 100
+    trial_steps: int = 80
 
 
 def make_plan(
