@@ -11,6 +11,7 @@ from torch import Tensor
 
 from charrnn.config.schema import Config
 from charrnn.runs.directory import RunFolder
+from charrnn.runs.keeping import newest_whole
 from charrnn.runs.metrics import Row, read_metrics
 from charrnn.text.places import Places
 from charrnn.training.loop import Loop, Outcome
@@ -23,6 +24,7 @@ class Silent:
     def __init__(self) -> None:
         self.logs: list[Row] = []
         self.evaluations: list[Row] = []
+        self.warnings: list[str] = []
 
     def logged(self, row: Row, progress: float) -> None:
         assert 0 <= progress <= 1
@@ -30,6 +32,9 @@ class Silent:
 
     def evaluated(self, row: Row, sample: str) -> None:
         self.evaluations.append(row)
+
+    def warned(self, text: str) -> None:
+        self.warnings.append(text)
 
 
 def never() -> bool:
@@ -51,7 +56,8 @@ def train(session: Session, should_stop: Callable[[], object] = never) -> Outcom
 
 
 def resumed(path: Path, places: Places, config: Config) -> Session:
-    return resume_session(RunFolder(path), config, places)
+    folder = RunFolder(path)
+    return resume_session(folder, newest_whole(folder), config, places)
 
 
 def comparable_rows(path: Path) -> list[Row]:

@@ -35,7 +35,7 @@ training: {batch_size: 4, seq_len: 10, max_steps: 20}
 # Words of advice, one of which every message has: a message that only complains is half a message.
 ADVICE = re.compile(
     r"\b(give|set|use|try|put|choose|check|write|add|save|start|restore|raise|should be|did you mean|valid here"
-    r"|there are|shipped ones|prints|leave them out|belongs|score it|go on (with|from)|is split into)\b|--help"
+    r"|there are|lower|shipped ones|prints|leave them out|belongs|score it|go on (with|from)|is split into)\b|--help"
 )
 DAMAGED = ["empty", "cut", "flipped", "random", "pickle", "old-pickle", "foreign"]
 
@@ -96,6 +96,7 @@ def here(in_own_folder: Path, trained: Path) -> None:
     Path("cat.txt").write_text(TEXT)
     Path("empty.txt").write_bytes(b"")
     Path("short.txt").write_text("abc")
+    Path("one.txt").write_text("a" * 5000)
     Path("latin.txt").write_bytes(b"one\ntwo\ncaf\xe9\n")
     Path("utf16.txt").write_bytes("one\ntwo\n".encode("utf-16"))
     Path("strange.txt").write_text("the Quiet dog\n")
@@ -154,6 +155,13 @@ def cases(*rows: tuple[str, ...]) -> pytest.MarkDecorator:
     ("train --config ok.yaml --colour red", "--colour"),
     ("train --config ok.yaml --data none.txt", "none.txt", "No such file", "give a file, a folder"),
     ("train --config ok.yaml --data empty.txt", "empty.txt", "the text is empty", "give a file"),
+    ("train --config ok.yaml --data one.txt", "one.txt", "one character over and over", "another text"),
+    (
+        "train --config ok.yaml --set model.hidden_size=65536 --set model.num_layers=64",
+        *("needs at least 34,91", "GB", "lower model.hidden_size"),
+    ),
+    ("train --config ok.yaml --set training.batch_size=1 --set training.seq_len=5000", "4,212 characters"),
+    ("train --config ok.yaml --inexact", "--inexact", "--resume"),
     ("train --config ok.yaml --data short.txt", "short.txt", "2 characters", "training.batch_size=1"),
     ("train --config ok.yaml --data /dev/zero", "/dev/zero", "is a device", "give a file"),
     ("train --config ok.yaml --data latin.txt", "latin.txt", "byte 11, line 3", "0xe9", "latin-1"),
@@ -170,7 +178,6 @@ def test_train(words: str, says: tuple[str, ...]) -> None:
     ("train --resume none", "none", "no such run folder", "'charrnn train' prints"),
     ("train --resume no-run", "no-run", "holds no checkpoint"),
     ("train --resume cat.txt", "cat.txt", "run folder"),
-    ("train --resume run/checkpoints/last.safetensors", "run/checkpoints/last.safetensors", "file"),
     ("train --resume run --set model.hidden_size=16", "start a new run", "model.hidden_size: 8 in the run, 16 asked"),
     ("train --resume run --set training.optimizer=sgd", "training.optimizer: 'adam' in the run"),
     ("train --resume run --data cat.txt", "corpus.source"),
@@ -220,9 +227,14 @@ class TestDamagedCheckpoint:
         refused("sample --checkpoint run", "run/checkpoints/best.safetensors")
 
     def test_resume(self, kind: str) -> None:
-        """Its other checkpoint may be whole; --resume takes a folder only, so the message must say how to use it."""
+        """Asked for by name it is not replaced by another one: see ``test_keeping`` for a run folder."""
         shutil.copy(f"damaged/{kind}.safetensors", "run/checkpoints/last.safetensors")
-        refused("train --resume run", "run/checkpoints/last.safetensors", "best.safetensors")
+        refused("train --resume run/checkpoints/last.safetensors", "run/checkpoints/last.safetensors")
+
+    def test_resume_with_no_other(self, kind: str) -> None:
+        for name in Path("run/checkpoints").iterdir():
+            shutil.copy(f"damaged/{kind}.safetensors", name)
+        refused("train --resume run", "run: ", "no checkpoint that can be read")
 
 
 def test_a_pickle_is_named_and_never_loaded() -> None:

@@ -47,6 +47,7 @@ RUN_FILES = {
     *("config.yaml", "environment.json", "metrics.jsonl", "samples.txt", "checkpoints"),
     *("checkpoints/best.safetensors", "checkpoints/last.safetensors"),
 }
+FIRST = "checkpoints/step-000000000.safetensors"
 LOG_KEYS = {"step", "epoch", "seconds", "train_loss", "lr", "grad_norm", "clipped", "chars_per_sec"}
 EVALUATION_KEYS = {"step", "epoch", "seconds", "val_loss"}
 HEAVY = {"torch", "numpy", "pydantic"}
@@ -152,8 +153,8 @@ class TestTrain:
     def test_a_run_and_all_it_leaves(self) -> None:
         result = done("train", "--config", "small.yaml")
         assert result.out == ""
-        assert set(snapshot(Path("runs/small"))) == RUN_FILES
-        assert set(snapshot(Path("runs"))) == {"small", *(f"small/{name}" for name in RUN_FILES)}
+        files = {*RUN_FILES, "checkpoints/step-000000010.safetensors"}
+        assert set(snapshot(Path("runs"))) == {"small", *(f"small/{name}" for name in files)}
         for word in ("Text:", "4,680 characters", "Model:", "lstm 1 x 8", "Run:", "runs/small", "unigram", "Done:"):
             assert word in result.err
         assert "charrnn sample --checkpoint runs/small" in result.err
@@ -193,7 +194,7 @@ class TestTrain:
         before = snapshot(Path("runs/small"))
         result = done("train", "--config", "small.yaml")
         assert "runs/small-2" in result.err
-        assert set(snapshot(Path("runs/small-2"))) == RUN_FILES
+        assert set(snapshot(Path("runs/small-2"))) == {*RUN_FILES, "checkpoints/step-000000010.safetensors"}
         assert snapshot(Path("runs/small")) == before
 
     def test_options_reach_the_config(self) -> None:
@@ -254,7 +255,7 @@ class TestResume:
         result = done("train", "--resume", "run", "--set", "training.max_steps=30")
         assert "Going on with run at step 20" in result.err
         assert [row["step"] for row in read_metrics(Path("run/metrics.jsonl"))][-1] == 30
-        assert set(snapshot(Path("run"))) == RUN_FILES
+        assert set(snapshot(Path("run"))) == {*RUN_FILES, "checkpoints/step-000000020.safetensors"}
 
 
 class TestSignals:
@@ -284,7 +285,7 @@ class TestSignals:
     def test_ctrl_c_saves_and_says_how_to_go_on(self) -> None:
         code, err = self._stopped(signal.SIGINT)
         assert code == 130
-        assert set(snapshot(Path("runs/slow"))) == RUN_FILES - {"checkpoints/best.safetensors"}
+        assert set(snapshot(Path("runs/slow"))) == {*RUN_FILES, FIRST} - {"checkpoints/best.safetensors"}
         message = re.search(r"interrupted at step ([\d,]+), saved; to go on: charrnn (.*)", err)
         assert message
         step, words = int(message[1].replace(",", "")), shlex.split(message[2])
@@ -293,7 +294,9 @@ class TestSignals:
         result = done(*words, "--set", f"training.max_steps={step + 10}")
         assert f"at step {step:,}" in result.err
         assert "Done:" in result.err
-        assert set(snapshot(Path("runs/slow"))) == RUN_FILES
+        saved_between = (step // 10 + 1) * 10
+        older = step if saved_between == step + 10 else saved_between
+        assert set(snapshot(Path("runs/slow"))) == {*RUN_FILES, f"checkpoints/step-{older:09}.safetensors"}
         logged = [row["step"] for row in read_metrics(Path("runs/slow/metrics.jsonl")) if "train_loss" in row]
         assert logged == sorted({*range(5, step + 11, 5), step + 10}), "a line is missing or there twice"
 

@@ -88,7 +88,7 @@ def test_whatever_is_left_out_shows(
     train(first, stop_at(first, 26))  # behind an evaluation, inside a log interval
     assert first.folder is not None
 
-    def forgetful(file: Path, advice: str) -> dict[str, Any]:
+    def forgetful(file: Path, advice: str = "") -> dict[str, Any]:
         state = read_checkpoint(file, advice)
         target = state
         for key in path[:-1]:
@@ -100,7 +100,7 @@ def test_whatever_is_left_out_shows(
             target[path[-1]] = value + 1 if isinstance(value, int) else value.mul(0)
         return state
 
-    monkeypatch.setattr("charrnn.training.session.read_checkpoint", forgetful)
+    monkeypatch.setattr("charrnn.runs.keeping.read_checkpoint", forgetful)
     second = resumed(first.folder.path, places, small_config)
     train(second)
     assert golden.folder is not None

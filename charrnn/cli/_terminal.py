@@ -61,6 +61,12 @@ class TerminalReporter:
         if sample:
             self._write("\n".join(f"    | {line}" for line in sample.strip("\n").split("\n")))
 
+    def warned(self, text: str) -> None:
+        """A warning, above the bar."""
+        self._bar.clear()
+        warn(text)
+        self._bar.refresh()
+
     def _write(self, text: str) -> None:
         self._bar.clear()
         click.echo(text, err=True)

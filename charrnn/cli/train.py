@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 @click.command()
 @click.option("--config", "config_name", metavar="NAME", help="A config file, or the name of a shipped one.")
 @click.option("--resume", type=click.Path(path_type=Path), metavar="RUN", help="Go on with this run folder.")
+@click.option("--inexact", is_flag=True, help="With --resume: go on although it will not be bit for bit the same run.")
 @click.option("--data", metavar="PATH", help="Train on this file or folder (corpus.source).")
 @click.option("--max-time", metavar="TIME", help="Stop after this time: 60s, 5m, 1h.")
 @click.option("--seed", type=int, help="Seed of everything random (training.seed).")
@@ -29,7 +31,12 @@ if TYPE_CHECKING:
 @set_option
 @click.option("--dry-run", is_flag=True, help="Check everything, take a few steps, write nothing.")
 def train(
-    config_name: str | None, resume: Path | None, assignments: tuple[str, ...], dry_run: bool, **options: Any
+    config_name: str | None,
+    resume: Path | None,
+    inexact: bool,
+    assignments: tuple[str, ...],
+    dry_run: bool,
+    **options: Any,
 ) -> None:
     """Train a network, or go on with a run.
 
@@ -44,15 +51,20 @@ def train(
         raise UsageError("give --config NAME for a new run ('charrnn config ls'), or --resume RUN; not both")
     if resume is not None and dry_run:
         raise UsageError("--dry-run looks at a new run; leave out --resume, or give --config instead")
-    if resume is not None:
-        session = _resumed(resume, assignments, options)
-    else:
-        session = _new(str(config_name), assignments, options, dry_run)
-    if session is not None:
-        _train(session)
+    if inexact and resume is None:
+        raise UsageError("--inexact is about how a run goes on; leave it out, or give --resume RUN")
+    with ExitStack() as locks:
+        if resume is not None:
+            session = _resumed(resume, assignments, options, inexact, locks)
+        else:
+            session = _new(str(config_name), assignments, options, dry_run, locks)
+        if session is not None:
+            _train(session)
 
 
-def _new(name: str, assignments: tuple[str, ...], options: dict[str, Any], dry_run: bool) -> Session | None:
+def _new(
+    name: str, assignments: tuple[str, ...], options: dict[str, Any], dry_run: bool, locks: ExitStack
+) -> Session | None:
     from charrnn.config.library import find_config
     from charrnn.config.loader import load_config
 
@@ -60,6 +72,7 @@ def _new(name: str, assignments: tuple[str, ...], options: dict[str, Any], dry_r
     config = load_config(file, assignments, overrides(**options))
 
     # Below the check of the config: these bring torch, and a typo should not have to wait for it.
+    from charrnn.runs.lock import FolderLock
     from charrnn.text.places import Places, scratch_places
     from charrnn.training.session import new_session, start_run
 
@@ -69,19 +82,29 @@ def _new(name: str, assignments: tuple[str, ...], options: dict[str, Any], dry_r
         return None
     session = new_session(config, Places.from_environment())
     _describe(session)
-    start_run(session, file.stem)
+    locks.enter_context(FolderLock(start_run(session, file.stem)))
     return session
 
 
-def _resumed(path: Path, assignments: tuple[str, ...], options: dict[str, Any]) -> Session | None:
+def _resumed(
+    path: Path, assignments: tuple[str, ...], options: dict[str, Any], inexact: bool, locks: ExitStack
+) -> Session | None:
     from charrnn.config.loader import revise_config
-    from charrnn.runs.directory import RunFolder
+    from charrnn.runs.directory import folder_of
+    from charrnn.runs.keeping import find_state
+    from charrnn.runs.lock import FolderLock
     from charrnn.text.places import Places
-    from charrnn.training.session import resume_session, saved_run_config
+    from charrnn.training.session import config_in, resume_session
 
-    folder = RunFolder.open(path)
-    config = revise_config(saved_run_config(folder), assignments, overrides(**options))
-    session = resume_session(folder, config, Places.from_environment())
+    folder = folder_of(path)
+    locks.enter_context(FolderLock(folder))
+    found = find_state(folder, path)
+    for problem in found.damaged:
+        warn(problem)
+    if found.damaged:
+        warn(f"going on from {found.file.name} instead, the newest that is whole")
+    config = revise_config(config_in(found), assignments, overrides(**options))
+    session = resume_session(folder, found, config, Places.from_environment(), inexact)
     _describe(session)
     if session.score.finished:
         say(f"{path} is finished at step {session.trainer.steps:,}; raise a limit to go on, for example --max-time")
@@ -92,7 +115,7 @@ def _resumed(path: Path, assignments: tuple[str, ...], options: dict[str, Any]) 
 
 def _describe(session: Session) -> None:
     """Say what will be trained on what, before it begins."""
-    from charrnn.text.encoded import unseen_in_training
+    from charrnn.text.encoded import carriage_returns, unseen_in_training
 
     text, trainer = session.text, session.trainer
     for note in text.notes:
@@ -100,6 +123,8 @@ def _describe(session: Session) -> None:
     unseen = unseen_in_training(text)
     if unseen:
         warn(f"{len(unseen)} symbol(s) occur in the validation text only, {sum(unseen.values())} times in all")
+    if returns := carriage_returns(text):
+        warn(f"{returns:,} carriage returns (line ends of Windows or old Macs) are kept as characters of the text")
     model = session.config.model
     say(
         f"Text:   {text.name}, {len(text):,} characters, {len(text.vocabulary)} different, "

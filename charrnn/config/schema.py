@@ -25,6 +25,16 @@ def parse_duration(value: Any) -> Any:
 
 
 Duration = Annotated[float, BeforeValidator(parse_duration), Field(gt=0)]
+
+
+def refuse_unwritable(value: Any) -> Any:
+    """Pass on anything but text that no file system and no terminal takes: with NUL or half a character in it."""
+    for text in value if isinstance(value, list) else [value]:
+        if isinstance(text, str) and ("\0" in text or any("\ud800" <= one <= "\udfff" for one in text)):
+            raise ValueError("the name holds characters that no file name can have")
+    return value
+
+
 Probability = Annotated[float, Field(ge=0, lt=1)]
 
 
@@ -37,10 +47,12 @@ class Section(BaseModel):
 class CorpusConfig(Section):
     """Which text, and how it becomes numbers."""
 
-    source: str | list[str] = Field(
+    source: Annotated[str | list[str], BeforeValidator(refuse_unwritable)] = Field(
         description="shakespeare, play, python, counting; or a file, a folder, a list of these, or '-' for stdin"
     )
-    glob: str = Field("**/*.txt", description="which files of a folder are taken, in sorted order")
+    glob: Annotated[str, BeforeValidator(refuse_unwritable)] = Field(
+        "**/*.txt", description="which files of a folder are taken, in sorted order"
+    )
     encoding: str = Field("utf-8", description="text encoding, read strictly")
     fallback: str | None = Field(
         None, description="corpus to use where a named corpus cannot be downloaded; null to fail instead"
@@ -157,6 +169,11 @@ class TrainingConfig(Section):
     patience: int | None = Field(
         None, ge=1, description="stop after this many evaluations without a better validation loss"
     )
+    on_divergence: Literal["stop", "rollback"] = Field(
+        "stop", description="what to do when loss or gradient are not finite: stop, or go back and lower the rate"
+    )
+    rollback_factor: float = Field(0.5, gt=0, lt=1, description="factor on the learning rate at each rollback")
+    max_rollbacks: int = Field(3, ge=1, description="rollbacks before training stops after all")
     seed: int = Field(1, ge=0, lt=2**63, description="seed of weights, dropout, window lengths and state resets")
     device: str = Field("auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$", description="auto, cpu, cuda or cuda:N")
     threads: int | None = Field(None, ge=1, le=1024, description="CPU threads; null leaves it to torch")
@@ -186,7 +203,9 @@ class SamplingConfig(Section):
 class RunConfig(Section):
     """Where a run is kept, and how often it reports."""
 
-    out: str = Field("runs", min_length=1, description="folder that holds the run folders")
+    out: Annotated[str, BeforeValidator(refuse_unwritable)] = Field(
+        "runs", min_length=1, description="folder that holds the run folders"
+    )
     name: str | None = Field(
         None,
         pattern=r"^[\w][\w.+-]*$",
@@ -195,6 +214,7 @@ class RunConfig(Section):
     log_every: int = Field(50, ge=1, description="steps between two lines of metrics.jsonl")
     eval_every: int = Field(1000, ge=1, description="steps between two evaluations on the validation text")
     save_every: int = Field(1000, ge=1, description="steps between two checkpoints")
+    keep: int = Field(1, ge=0, description="older checkpoints kept beside the last and the best one")
     eval_characters: int = Field(
         200_000,
         ge=1,

@@ -16,9 +16,11 @@ import yaml
 from charrnn.errors import ConfigError
 
 KeyPath = tuple[str | int, ...]
-MAX_CONFIG_BYTES = 1_000_000
+MAX_CONFIG_BYTES = 100_000  # some fifty times a config; more takes PyYAML many seconds
 MAX_DEPTH = 20
 YAML_TAG = "tag:yaml.org,2002:"
+COLLECTION_TAGS = {YAML_TAG + "map", YAML_TAG + "seq"}
+LARGEST_NUMBER = 2**63
 PLAIN_TAGS = {YAML_TAG + kind for kind in ("str", "int", "float", "bool", "null")}
 
 
@@ -71,8 +73,8 @@ def read_settings(text: str, name: str) -> Settings:
         mark = error.problem_mark or error.context_mark
         where = f"{name}:{mark.line + 1}:{mark.column + 1}" if mark else name
         raise ConfigError([f"{where}: not valid YAML: {error.problem or error.context}"]) from error
-    except (yaml.YAMLError, RecursionError) as error:
-        raise ConfigError([f"{name}: not valid YAML: {' '.join(str(error).split())}"]) from error
+    except (yaml.YAMLError, RecursionError, ValueError, OverflowError) as error:
+        raise ConfigError([f"{name}: not valid YAML: {' '.join(str(error).split())[:200]}"]) from error
     if root is None:
         raise ConfigError([f"{name}: the config is empty; see 'charrnn config show shakespeare.yaml' for one"])
     if not isinstance(root, yaml.MappingNode):
@@ -100,6 +102,9 @@ class _NodeReader:
             self.settings.refuse(path, place, "aliases and deep nesting are not supported; write the value out")
             return None
         self._seen.add(id(node))
+        if not isinstance(node, yaml.ScalarNode) and node.tag not in COLLECTION_TAGS:
+            self.settings.refuse(path, place, f"the tag {node.tag} is not supported; leave it out, write plain values")
+            return None
         if isinstance(node, yaml.MappingNode):
             return self._mapping(node, path)
         if isinstance(node, yaml.SequenceNode):
@@ -111,8 +116,8 @@ class _NodeReader:
         for key_node, value_node in node.value:
             key = key_node.value if isinstance(key_node, yaml.ScalarNode) else "?"
             if key in values:
-                first = self.settings.places[(*path, key)].rsplit(":", 2)[1]
-                cause = f"duplicate key {key!r}, first given on line {first}"
+                first = self.settings.places[(*path, key)].rsplit(":", 2)
+                cause = f"duplicate key {key!r}" + (f", first given on line {first[1]}" if len(first) == 3 else "")
                 self.settings.problems.append(f"{self.place_of(key_node)}: {cause}")
                 continue
             self.settings.places[(*path, key)] = self.place_of(key_node)
@@ -126,11 +131,15 @@ class _NodeReader:
             self.settings.refuse(path, place, f"{cause}; write a plain value, text in quotes")
             return None
         try:
-            return YamlLoader("").construct_object(node)
+            value = YamlLoader("").construct_object(node)
         # PyYAML's constructors fail in as many ways as there are odd scalars: !!int "", !!bool x, ...
         except (yaml.YAMLError, ValueError, OverflowError, LookupError, AttributeError):
             self.settings.refuse(path, place, f"{node.value!r} cannot be read as a value; write a plain value")
             return None
+        if isinstance(value, int) and abs(value) > LARGEST_NUMBER:
+            self.settings.refuse(path, place, "the number is too large; write one below 2**63")
+            return None
+        return value
 
 
 def apply_override(settings: Settings, assignment: str) -> None:
@@ -144,7 +153,7 @@ def apply_override(settings: Settings, assignment: str) -> None:
     path = tuple(keys)
     try:
         node = yaml.compose(text, Loader=YamlLoader)
-    except (yaml.YAMLError, RecursionError, ValueError) as error:
+    except (yaml.YAMLError, RecursionError, ValueError, OverflowError) as error:
         cause = getattr(error, "problem", None) or str(error).splitlines()[0]
         settings.problems.append(f"{place}: not a YAML value: {cause}; put text in quotes")
         return

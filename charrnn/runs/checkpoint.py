@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from safetensors import SafetensorError
 from safetensors.torch import load as parse_safetensors
@@ -24,6 +24,7 @@ FORMAT = "charrnn-checkpoint"
 FORMAT_VERSION = 1
 NO_DIGEST = "0" * 64
 MAX_HEADER_BYTES = 100_000_000
+MAX_UNKNOWN_BYTES = 100_000_000
 State = dict[str, Any]
 
 
@@ -43,7 +44,9 @@ def read_checkpoint(path: Path, advice: str = "give another checkpoint") -> Stat
         CheckpointError: missing, damaged, not a checkpoint, or of a newer version; ends with ``advice``.
     """
     try:
-        return unpack(path.read_bytes())
+        with path.open("rb") as file:
+            _refuse_other_size(file, path.stat().st_size)
+            return unpack(file.read())
     except OSError as error:
         raise CheckpointError(f"{path}: cannot read the checkpoint: {error.strerror}; {advice}") from error
     except CheckpointError as error:
@@ -81,9 +84,23 @@ def unpack(raw: bytes) -> State:
         version = metadata.get("format_version")
         raise CheckpointError(f"written in format version {version}, newer than {FORMAT_VERSION}: update charrnn")
     try:
-        return _join(parse_safetensors(raw), json.loads(metadata["values"]))
-    except (SafetensorError, ValueError, KeyError) as error:
+        return _join(parse_safetensors(raw), dict(json.loads(metadata["values"])))
+    except (SafetensorError, ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
         raise CheckpointError(f"damaged: {error}") from error
+
+
+def _refuse_other_size(file: BinaryIO, size: int) -> None:
+    """A file that claims gigabytes and holds none is found out before it is read."""
+    head = file.read(8)
+    try:
+        header = json.loads(file.read(min(int.from_bytes(head, "little"), MAX_HEADER_BYTES)))
+        ends = [entry["data_offsets"][1] for name, entry in header.items() if name != "__metadata__"]
+        expected = 8 + int.from_bytes(head, "little") + max(ends, default=0)
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
+        expected = size if size < MAX_UNKNOWN_BYTES else 0  # nothing that we wrote; ``unpack`` says what is wrong
+    file.seek(0)
+    if size != expected and size >= MAX_UNKNOWN_BYTES:
+        raise CheckpointError("not a checkpoint, or damaged: its size is not what its header says")
 
 
 def _replace_digest(raw: bytes, old: str, new: str) -> bytes:

@@ -6,6 +6,8 @@ runs/NAME/config.yaml              the resolved config
           environment.json         versions, processor, threads, the text's name, length and SHA-256
           checkpoints/last.safetensors
                       best.safetensors
+                      step-000001000.safetensors   what was the last one before, see run.keep
+          lock                     held while somebody trains in the folder; says who
 """
 
 from __future__ import annotations
@@ -18,6 +20,7 @@ from typing import Any
 
 from charrnn.config.library import is_file, is_folder
 from charrnn.errors import CheckpointError, UsageError
+from charrnn.runs import files
 from charrnn.runs.files import write_atomically
 
 MAX_RUNS_OF_A_NAME = 100_000
@@ -34,6 +37,18 @@ class RunFolder:
         self.environment = path / "environment.json"
         self.last = path / "checkpoints" / "last.safetensors"
         self.best = path / "checkpoints" / "best.safetensors"
+        self.checkpoints = path / "checkpoints"
+        self.lock = path / "lock"
+
+    def older(self, step: int) -> Path:
+        """The name of the checkpoint of this step once it is no longer the last one."""
+        return self.checkpoints / f"step-{step:09}.safetensors"
+
+    def all_older(self) -> list[Path]:
+        """The checkpoints that once were the last one, the one written last first: not by step, which a run that
+        was taken back to an older checkpoint passes twice."""
+        paths = self.checkpoints.glob("step-*.safetensors")
+        return sorted(paths, key=lambda path: (path.stat().st_mtime, path.name), reverse=True)
 
     @classmethod
     def create(cls, out: Path, name: str, config_yaml: str, environment: dict[str, Any]) -> RunFolder:
@@ -44,7 +59,7 @@ class RunFolder:
         """
         try:
             folder = cls(new_folder(out, name))
-            folder.last.parent.mkdir()
+            files.disk.make_folder(folder.checkpoints)
             write_atomically(folder.config, config_yaml.encode())
             write_atomically(folder.environment, json.dumps(environment, indent=2).encode() + b"\n")
         except OSError as error:
@@ -63,9 +78,23 @@ class RunFolder:
             raise CheckpointError(f"{path}: is a file; give the run folder, the one that holds {folder.config.name}")
         if not is_folder(path):
             raise CheckpointError(f"{path}: no such run folder; 'charrnn train' prints where a run is kept")
-        if not folder.last.exists() and not folder.best.exists():
+        if not (folder.last.exists() or folder.best.exists() or folder.all_older()):
             raise CheckpointError(f"{path}: holds no checkpoint; give a run folder with checkpoints/, or train anew")
         return folder
+
+
+def folder_of(path: Path) -> RunFolder:
+    """The run folder for a path given by the user: that itself, or one of its checkpoints.
+
+    Raises:
+        CheckpointError: there is no such run.
+    """
+    return RunFolder.open(path.parent.parent if _is_kept_checkpoint(path) else path)
+
+
+def _is_kept_checkpoint(path: Path) -> bool:
+    folder = path.absolute().parent
+    return is_file(path) and folder == RunFolder(folder.parent).checkpoints
 
 
 def new_folder(out: Path, name: str) -> Path:
@@ -79,7 +108,8 @@ def new_folder(out: Path, name: str) -> Path:
         for number in range(1, MAX_RUNS_OF_A_NAME):
             path = out / (name if number == 1 else f"{name}-{number}")
             with suppress(FileExistsError):
-                path.mkdir()
+                files.disk.make_folder(path)
+                files.disk.sync_folder(out)
                 return path
     except OSError as error:
         raise UsageError(f"{out}: cannot make a folder: {error.strerror}; choose another with --out") from error

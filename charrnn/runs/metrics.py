@@ -1,4 +1,4 @@
-"""The files that grow while a run trains: ``metrics.jsonl`` and ``samples.txt``.
+"""The rows of ``metrics.jsonl``.
 
 ``metrics.jsonl`` holds one JSON object per line, flushed at once, and is the only source for plots, comparisons
 and the doctor. Every ``run.log_every`` steps ``charrnn train`` writes
@@ -12,47 +12,19 @@ and the doctor. Every ``run.log_every`` steps ``charrnn train`` writes
     chars_per_sec        training characters per second of training time, since the last line
 
 and after an evaluation a line with ``step``, ``epoch``, ``seconds`` and ``val_loss`` (nats per character, carried
-state); the last evaluation adds ``val_loss_cold``.
+state); the last evaluation adds ``val_loss_cold``. After a rollback (``training.on_divergence``) a line with
+``step``, ``epoch``, ``seconds``, ``rollback`` (their number so far) and ``lr_factor`` (what is left of the rate).
 """
 
 from __future__ import annotations
 
 import json
 import math
-import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 Row = dict[str, Any]
-
-
-class GrowingFile:
-    """A file that is only appended to, and whose length a checkpoint can remember. A context manager."""
-
-    def __init__(self, path: Path, length: int = 0) -> None:
-        """Open for appending after the first ``length`` bytes; what lies behind them is cut off.
-
-        A resumed run passes the length its checkpoint knows of, so that nothing is in the file twice.
-        """
-        self._file = path.open("ab")
-        self._file.truncate(length)
-
-    def append(self, text: str) -> None:
-        """Add text and hand it to the system at once."""
-        self._file.write(text.encode("utf-8", "backslashreplace"))
-        self._file.flush()
-
-    def sync(self) -> int:
-        """Flush to the disk, so that a checkpoint may rely on it; the length in bytes."""
-        os.fsync(self._file.fileno())
-        return os.fstat(self._file.fileno()).st_size
-
-    def __enter__(self) -> GrowingFile:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._file.close()
 
 
 def json_line(row: Row) -> str:

@@ -58,7 +58,7 @@ def understanding(file: Path) -> Iterator[None]:
     """
     try:
         yield
-    except (KeyError, TypeError, ValueError, RuntimeError) as error:
+    except (LookupError, TypeError, ValueError, ArithmeticError, AttributeError, RuntimeError) as error:
         cause = f"{type(error).__name__}: {' '.join(str(error).split())[:120]}"
         raise CheckpointError(
             f"{file}: not a checkpoint that this version of charrnn can use ({cause}); use the version that wrote it"

@@ -173,6 +173,12 @@ def count_ids(ids: Ids, vocab_size: int) -> NDArray[np.int64]:
     return counts
 
 
+def carriage_returns(text: EncodedText) -> int:
+    """How many of its characters are carriage returns, which other line ends than Unix's have."""
+    where = text.vocabulary.ids("\r")[0]
+    return int(count_ids(text.ids, len(text.vocabulary))[where]) if where >= 0 else 0
+
+
 def unseen_in_training(text: EncodedText) -> dict[int, int]:
     """Ids that the validation (and test) part uses and the training part never: id -> occurrences."""
     in_training = count_ids(text.train_ids, len(text.vocabulary))

@@ -13,6 +13,7 @@ Shapes: B streams, T window length, N characters.
 
 from __future__ import annotations
 
+import operator
 from typing import Any
 
 import numpy as np
@@ -93,4 +94,6 @@ class Streams:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go to a saved cursor."""
-        self.position, self.epoch = state["position"], state["epoch"]
+        self.position, self.epoch = operator.index(state["position"]), operator.index(state["epoch"])
+        if self.position < 0 or self.epoch < 0:
+            raise ValueError("a cursor before the text")

@@ -104,7 +104,9 @@ class Vocabulary:
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Vocabulary:
-        """The inverse of ``to_dict``."""
+        """The inverse of ``to_dict``; raises ValueError for what is none."""
+        if values["kind"] not in ("characters", "bytes") or not isinstance(values["has_unknown"], bool):
+            raise ValueError("not a vocabulary")
         return cls(values["kind"], "".join(map(chr, values["code_points"])), values["has_unknown"])
 
     @cached_property

@@ -7,11 +7,11 @@ import sys
 import time
 from typing import Any
 
+from charrnn.training.memory import parameter_bytes
 from charrnn.training.schedules import learning_rate
 from charrnn.training.session import Session
 
 TIMED_STEPS = 5
-NUMBERS_PER_PARAMETER = {"adam": 4, "adamw": 4, "sgd": 3}  # weight, gradient, and what the optimizer keeps
 
 
 def dry_run(session: Session) -> dict[str, Any]:
@@ -30,7 +30,7 @@ def dry_run(session: Session) -> dict[str, Any]:
     steps = session.planned_steps(per_step)
     return {
         "parameters": parameters,
-        "model_and_optimizer_bytes": parameters * 4 * NUMBERS_PER_PARAMETER[limits.optimizer],
+        "model_and_optimizer_bytes": parameter_bytes(len(session.text.vocabulary), session.config),
         "process_bytes": _peak_memory(),
         "characters_per_step": characters_per_step,
         "chars_per_sec": characters_per_step / per_step,

@@ -9,15 +9,17 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from enum import Enum
-from pathlib import Path
 from typing import Protocol
 
-from charrnn.errors import DivergedError
+from charrnn.errors import CharRNNError, DivergedError
+from charrnn.runs import files
+from charrnn.runs.checkpoint import State
 from charrnn.runs.directory import RunFolder
-from charrnn.runs.metrics import GrowingFile, Row, json_line
+from charrnn.runs.files import GrowingFile, remove_unfinished
+from charrnn.runs.keeping import Keeper, whole_to_go_back_to
+from charrnn.runs.metrics import Row, json_line
 from charrnn.sampling.sampler import sample_text
 from charrnn.training.evaluation import evaluate
-from charrnn.training.schedules import learning_rate
 from charrnn.training.session import Session
 
 
@@ -38,9 +40,12 @@ class Reporter(Protocol):
     def evaluated(self, row: Row, sample: str) -> None:
         """An evaluation was made; ``sample`` is a text written by the model."""
 
+    def warned(self, text: str) -> None:
+        """Something went wrong, and training goes on."""
+
 
 class Loop:
-    """Trains a session to its end. The session's folder must be there."""
+    """Trains a session to its end. The session's folder must be there, and nobody else may be writing in it."""
 
     def __init__(self, session: Session, reporter: Reporter, should_stop: Callable[[], object]) -> None:
         assert session.folder is not None
@@ -48,26 +53,49 @@ class Loop:
         self.folder: RunFolder = session.folder
         self.reporter = reporter
         self.should_stop = should_stop
-        self.lr = 0.0
+        self.keeper = Keeper(session.folder, session.config.run.keep, self._sync_logs)
+        self._trouble: OSError | None = None  # what the disk said, until it takes everything again
 
     def run(self) -> Outcome:
         """Train until a limit, patience or ``should_stop`` ends it, and save.
 
         Raises:
             DivergedError: loss or gradient are not finite; the last good checkpoint is intact.
+            CharRNNError: the state at the end could not be saved.
         """
         with ExitStack() as stack:
-            score = self.session.score
+            self._open_logs(stack)
+            self._clock = time.monotonic()
+            if self.keeper.step_of_last != self.session.trainer.steps:
+                self._save()  # so that what is gone back to, or resumed, is this run from its first step here
+            outcome = self._train()
+            if self._trouble is not None:
+                raise CharRNNError(self._unsaved(self._trouble))
+        return outcome if self.session.score.finished else Outcome.INTERRUPTED
+
+    def _open_logs(self, stack: ExitStack) -> None:
+        score = self.session.score
+        try:
+            remove_unfinished(self.folder.checkpoints)
             self.metrics = stack.enter_context(GrowingFile(self.folder.metrics, score.metrics_length))
             self.samples = stack.enter_context(GrowingFile(self.folder.samples, score.samples_length))
-            self._clock = time.monotonic()
-            self._log_and_evaluate()  # a run stopped just before its evaluation makes it up
-            while (outcome := self._ending()) is None:
-                self._step()
-            if outcome is not Outcome.INTERRUPTED:
-                self._finish()
-            self._save()
-        return outcome if self.session.score.finished else Outcome.INTERRUPTED
+            files.disk.sync_folder(self.folder.path)  # their names must last as long as the checkpoints
+        except OSError as error:
+            raise CharRNNError(self._unsaved(error)) from error
+
+    def _train(self) -> Outcome:
+        """Step after step to the end, going back where training diverges and the config says so."""
+        while True:
+            try:
+                self._log_and_evaluate()  # a run stopped just before its evaluation makes it up
+                while (outcome := self._ending()) is None:
+                    self._step()
+                if outcome is not Outcome.INTERRUPTED:
+                    self._finish()
+                self._save()
+                return outcome
+            except DivergedError as error:
+                self._roll_back(error)
 
     def _ending(self) -> Outcome | None:
         if self.should_stop():
@@ -79,8 +107,8 @@ class Loop:
     def _step(self) -> None:
         """One step of training, and whatever is due after it."""
         session = self.session
-        self.lr = learning_rate(session.config.training, session.trainer.steps, session.progress)
-        session.meter.add(session.trainer.step(self.lr))
+        session.score.lr = session.learning_rate
+        session.meter.add(session.trainer.step(session.score.lr))
         self._read_clock()
         self._log_and_evaluate()
         if session.trainer.steps % session.config.run.save_every == 0:
@@ -116,10 +144,10 @@ class Loop:
         score, meter = self.session.score, self.session.meter
         elapsed = score.seconds - score.logged_at
         speed = round(meter.characters / elapsed, 1) if elapsed > 0 else 0.0
-        row = {**self._position(), **meter.summary(), "lr": self.lr, "chars_per_sec": speed}
+        row = {**self._position(), **meter.summary(), "lr": score.lr, "chars_per_sec": speed}
         meter.clear()
         score.logged_at = score.seconds
-        self.metrics.append(json_line(row))
+        self._append(self.metrics, json_line(row))
         self.reporter.logged(row, self.session.progress)
 
     def _position(self) -> Row:
@@ -129,6 +157,7 @@ class Loop:
 
     def _evaluate(self, final: bool) -> None:
         """Score the validation text, keep the best model, write a sample. The final one reads it cold as well."""
+        self._refuse_non_finite(whole_state=True)
         with self._not_training():
             losses = {"val_loss": self._validation_loss(carried=True)}
             if final:
@@ -139,12 +168,12 @@ class Loop:
             self._read_clock()
             row = {**self._position(), **losses}
             sample = self._sample()
-            self.metrics.append(json_line(row))
-            self.samples.append(f"--- step {row['step']}, validation {val_loss:.4f} nats/char\n{sample}\n\n")
+            self._append(self.metrics, json_line(row))
+            self._append(self.samples, f"--- step {row['step']}, validation {val_loss:.4f} nats/char\n{sample}\n\n")
             is_best = self.session.record_validation(val_loss)
             self.session.score.finished = final
             if is_best:
-                self._write_checkpoint(self.folder.best)
+                self._write_checkpoint(self.keeper.save_best)
             self.reporter.evaluated(row, sample)
 
     def _validation_loss(self, carried: bool) -> float | None:
@@ -173,23 +202,70 @@ class Loop:
         if not self.session.score.finished:
             self._evaluate(final=True)
 
-    def _refuse_non_finite(self) -> None:
+    def _refuse_non_finite(self, whole_state: bool = False) -> None:
+        """Raise ``DivergedError`` for any loss or norm, or with ``whole_state`` any weight, that is not a number."""
         session = self.session
-        if session.meter.is_finite:
+        if session.meter.is_finite and (session.trainer.is_finite or not whole_state):
             return
         raise DivergedError(
             f"{self.folder.path}: training diverged before step {session.trainer.steps}: loss or gradient norm is not "
-            f"a finite number, at learning rate {self.lr:.3g}; the saved checkpoints are intact. "
+            f"a finite number, at learning rate {session.score.lr:.3g}; the saved checkpoints are intact. "
             f"Try a lower rate: --set training.lr={session.config.training.lr / 10:.2g}"
         )
 
-    def _save(self) -> None:
-        with self._not_training():
-            self._write_checkpoint(self.folder.last)
+    def _roll_back(self, error: DivergedError) -> None:
+        """Go back to the last good checkpoint with a lower rate; the log says so. Raises ``error`` if that is over."""
+        session, training = self.session, self.session.config.training
+        score = session.score
+        if training.on_divergence == "stop" or score.rollbacks >= training.max_rollbacks:
+            raise error
+        seconds, rollbacks, factor = score.seconds, score.rollbacks + 1, score.lr_factor * training.rollback_factor
+        lr = score.lr
+        session.load_state_dict(whole_to_go_back_to(self.folder, score.best_step).state)
+        score = session.score
+        score.seconds, score.rollbacks, score.lr_factor, score.logged_at = seconds, rollbacks, factor, seconds
+        self.metrics.cut(score.metrics_length)
+        self.samples.cut(score.samples_length)
+        self._append(self.metrics, json_line({**self._position(), "rollback": rollbacks, "lr_factor": factor}))
+        self.reporter.warned(
+            f"training diverged at learning rate {lr:.3g}: back to step {session.trainer.steps:,}, "
+            f"with the rate times {factor:g} (rollback {rollbacks} of {training.max_rollbacks})"
+        )
+        self._save()
 
-    def _write_checkpoint(self, path: Path) -> None:
-        self._refuse_non_finite()
+    def _append(self, file: GrowingFile, text: str) -> None:
+        try:
+            file.append(text)
+        except OSError as error:
+            self._complain(error)
+
+    def _save(self) -> None:
+        """Write the last checkpoint; where the disk refuses, say so: the next save is another try."""
+        steps = self.session.trainer.steps
+        with self._not_training():
+            self._write_checkpoint(lambda state: self.keeper.save_last(state, steps))
+
+    def _write_checkpoint(self, write: Callable[[State], None]) -> None:
+        self._refuse_non_finite(whole_state=True)
         score = self.session.score
-        # The logs first: a checkpoint must not promise lines that a power loss could take.
-        score.metrics_length, score.samples_length = self.metrics.sync(), self.samples.sync()
-        self.session.save(path)
+        score.metrics_length, score.samples_length = self.metrics.length, self.samples.length
+        try:
+            write(self.session.state_dict())
+            self._trouble = None
+        except OSError as error:
+            self._complain(error)
+
+    def _sync_logs(self) -> None:
+        self.metrics.sync()
+        self.samples.sync()
+
+    def _complain(self, error: OSError) -> None:
+        if self._trouble is None:
+            self.reporter.warned(f"{self._unsaved(error)}; training goes on, and will try again")
+        self._trouble = error
+
+    def _unsaved(self, error: OSError) -> str:
+        cause = error.strerror or str(error)
+        return (
+            f"{self.folder.path}: cannot save: {cause}; the checkpoints saved before are intact; make room on the disk"
+        )

@@ -42,7 +42,31 @@ def optimizer_state(optimizer: torch.optim.Optimizer) -> dict[str, Any]:
 
 
 def load_optimizer_state(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> None:
-    """Load what ``optimizer_state`` gave, also after JSON, which has made a list of the tuple ``betas``."""
-    per_parameter = {int(i): s for i, s in state["state"].items()}
-    groups = [{**g, "betas": tuple(g["betas"])} if "betas" in g else g for g in state["param_groups"]]
-    optimizer.load_state_dict({"state": per_parameter, "param_groups": groups})
+    """Load what ``optimizer_state`` gave. Settings but the last rate are the optimizer's own: they are in the config.
+
+    Raises:
+        ValueError: it is not the state of such an optimizer. The fused kernels would not notice: they read and write
+            as many numbers as the parameters have.
+    """
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    kept = {int(i): one for i, one in state["state"].items()}
+    wanted = KEPT[type(optimizer)] if kept else set()
+    if kept and kept.keys() != set(range(len(parameters))):
+        raise ValueError("the optimizer's state is of another number of parameters")
+    for i, one in kept.items():
+        if one.keys() != wanted:
+            raise ValueError(f"the optimizer's state of parameter {i} holds other things than {sorted(wanted)}")
+        for name, tensor in one.items():
+            shape = torch.Size([]) if name == "step" else parameters[i].shape
+            if not isinstance(tensor, Tensor) or tensor.shape != shape or tensor.dtype != torch.float32:
+                raise ValueError(f"{name} of parameter {i} has another shape or type")
+    optimizer.load_state_dict({"state": kept, "param_groups": optimizer.state_dict()["param_groups"]})
+    set_lr(optimizer, float(state["param_groups"][0]["lr"]))
+
+
+# What each optimizer keeps for a parameter.
+KEPT = {
+    torch.optim.Adam: {"step", "exp_avg", "exp_avg_sq"},
+    torch.optim.AdamW: {"step", "exp_avg", "exp_avg_sq"},
+    torch.optim.SGD: {"momentum_buffer"},
+}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import operator
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -10,24 +11,29 @@ from typing import Any
 from charrnn.config.loader import dump_config
 from charrnn.config.schema import Config
 from charrnn.errors import CheckpointError, DataError
-from charrnn.runs.checkpoint import State, read_checkpoint, write_checkpoint
+from charrnn.runs.checkpoint import State
 from charrnn.runs.directory import RunFolder
 from charrnn.runs.environment import describe_environment
+from charrnn.runs.keeping import Found
 from charrnn.runs.saved import saved_config, understanding
 from charrnn.text.baselines import baselines
 from charrnn.text.corpus import find_corpus
 from charrnn.text.encoded import EncodedText, encode_corpus
 from charrnn.text.places import Places
 from charrnn.text.vocabulary import Vocabulary
+from charrnn.training.memory import refuse_what_cannot_fit
 from charrnn.training.meter import Meter
 from charrnn.training.process import prepare_process
+from charrnn.training.schedules import learning_rate
 from charrnn.training.trainer import Trainer
 
+MOST_THREADS = 1024
 # What may differ from the checkpoint on resume: how long, how fast and how often, not what is trained on what.
 FREE_ON_RESUME: dict[str, bool | set[str]] = {
     "training": {
         *("lr", "min_lr", "schedule", "warmup_steps", "step_drops", "step_gamma", "cycles"),
         *("max_steps", "epochs", "max_time", "patience", "device", "threads", "grad_clip", "state_reset"),
+        *("on_divergence", "rollback_factor", "max_rollbacks"),
     },
     "run": True,
     "sampling": True,
@@ -47,10 +53,26 @@ class Score:
     samples_length: int = 0
     logged_at: float = 0.0  # ``seconds`` at the last log line, moved on by whatever was not training since
     finished: bool = False
+    rollbacks: int = 0  # times that divergence was answered by going back
+    lr_factor: float = 1.0  # what these left of the schedule's rate
+    lr: float = 0.0  # of the last step
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values."""
         return {f.name: getattr(self, f.name) for f in fields(self)}
+
+
+def _score(values: dict[str, Any]) -> Score:
+    """A saved score; raises TypeError for what is not one."""
+    score = Score(**values)
+    for one in fields(score):
+        value, default = getattr(score, one.name), one.default
+        known = (
+            (type(None), int, float) if default is None else (int, float) if type(default) is float else type(default)
+        )
+        if not isinstance(value, known) or (isinstance(value, bool) and default is not False):
+            raise TypeError(f"{one.name} is {value!r}")
+    return score
 
 
 @dataclass
@@ -64,6 +86,11 @@ class Session:
     meter: Meter
     folder: RunFolder | None = None
     score: Score = field(default_factory=Score)
+
+    @property
+    def learning_rate(self) -> float:
+        """The rate of the next step: the schedule's, less what rollbacks took from it."""
+        return self.score.lr_factor * learning_rate(self.config.training, self.trainer.steps, self.progress)
 
     @property
     def progress(self) -> float:
@@ -118,11 +145,14 @@ class Session:
             "corpus": self.text.describe(),
             "baselines": self.baselines,
             "environment": describe_environment(self.trainer.device),
+            "precision": self.trainer.precision.kind,
         }
 
-    def save(self, path: Path) -> None:
-        """Write a checkpoint; all or nothing."""
-        write_checkpoint(path, self.state_dict())
+    def load_state_dict(self, state: State) -> None:
+        """Go back, or on, to where a checkpoint of the same text and model was."""
+        self.trainer.load_state_dict(state["trainer"])
+        self.meter.load_state_dict(state["meter"])
+        self.score = _score(state["score"])
 
 
 def new_session(config: Config, places: Places) -> Session:
@@ -135,11 +165,15 @@ def new_session(config: Config, places: Places) -> Session:
     text = encode_corpus(corpus, config.corpus, places)
     # From here on the config says which text was really used, so that the run can be resumed from anywhere.
     config = config.model_copy(update={"corpus": config.corpus.model_copy(update={"source": text.source})})
-    return _build(config, text)
+    session = _build(config, text, config.training.threads)
+    if session.baselines["unigram"] == 0:
+        raise DataError(f"{text.name}: is one character over and over: there is nothing to learn; give another text")
+    return session
 
 
-def _build(config: Config, text: EncodedText) -> Session:
-    prepare_process(config.training.threads)
+def _build(config: Config, text: EncodedText, threads: int | None) -> Session:
+    refuse_what_cannot_fit(len(text.vocabulary), config)
+    prepare_process(threads)
     try:
         trainer = Trainer(text.train_ids, len(text.vocabulary), config.model, config.training)
     except DataError as error:
@@ -147,7 +181,7 @@ def _build(config: Config, text: EncodedText) -> Session:
     return Session(config, text, baselines(text.ids, len(text.vocabulary)), trainer, Meter(config.training.grad_clip))
 
 
-def start_run(session: Session, name: str) -> None:
+def start_run(session: Session, name: str) -> RunFolder:
     """Give a new session its run folder."""
     environment = {**describe_environment(session.trainer.device), "corpus": session.text.describe()}
     session.folder = RunFolder.create(
@@ -156,52 +190,55 @@ def start_run(session: Session, name: str) -> None:
         dump_config(session.config),
         environment,
     )
+    return session.folder
 
 
-def saved_run_config(folder: RunFolder) -> Config:
-    """The config that a run was last saved with.
+def config_in(found: Found) -> Config:
+    """The config that a checkpoint was saved with.
 
     Raises:
-        CheckpointError: the run cannot be read.
+        CheckpointError: it is not one of a run.
     """
-    file, state = _read_last(folder)
-    with understanding(file):
-        return saved_config(state)
+    with understanding(found.file):
+        return saved_config(found.state)
 
 
-def _read_last(folder: RunFolder) -> tuple[Path, State]:
-    """The checkpoint to go on from, and its content."""
-    file, other = (folder.last, folder.best) if folder.last.exists() else (folder.best, folder.last)
-    advice = f"remove it to go on from {other.name}" if other.exists() else "the run has no other: start a new one"
-    return file, read_checkpoint(file, advice)
-
-
-def resume_session(folder: RunFolder, config: Config, places: Places) -> Session:
-    """Go on with a run where its last checkpoint left it.
+def resume_session(folder: RunFolder, found: Found, config: Config, places: Places, inexact: bool = False) -> Session:
+    """Go on with a run where a checkpoint left it.
 
     ``config`` is the saved one, or that with limits changed.
 
     Raises:
-        CheckpointError: the checkpoint is damaged, or the model is not the one it was made with.
-        DataError: the text has changed.
+        CheckpointError: the model is not the one it was made with, or (unless ``inexact``) going on would not
+            equal a run that was never interrupted.
+        DataError: the text has changed, or cannot be used with this model.
     """
-    session = restore_session(*_read_last(folder), config, places)
+    session = restore_session(found.file, found.state, config, places, same_text=not inexact)
+    if not inexact:
+        _refuse_other_machine(found, session.state_dict())
     session.score.finished &= session.progress >= 1  # a raised limit makes a finished run unfinished
     session.folder = folder
     return session
 
 
-def restore_session(file: Path, state: State, config: Config, places: Places) -> Session:
-    """The session that was saved as ``state`` in ``file``, without its folder; ``config`` and errors as above."""
+def restore_session(file: Path, state: State, config: Config, places: Places, same_text: bool = True) -> Session:
+    """The session that was saved as ``state`` in ``file``, without its folder; the rest as above.
+
+    The number of threads, on which rounding depends, is that of the run unless the config says another.
+    """
     with understanding(file):
         saved, vocabulary, recorded = saved_config(state), Vocabulary.from_dict(state["vocabulary"]), state["corpus"]
+        threads = config.training.threads or operator.index(state["environment"]["threads"])
+        if not 0 < threads <= MOST_THREADS or not isinstance(recorded["sha256"], str):
+            raise ValueError("not the surroundings of a run")
     _refuse_other_model(saved, config)
-    text = encode_corpus(find_corpus(config.corpus, places), config.corpus, places, vocabulary, recorded)
-    session = _build(config, text)
+    corpus = find_corpus(config.corpus, places)
+    text = encode_corpus(corpus, config.corpus, places, vocabulary, recorded if same_text else None)
+    session = _build(config, text, threads)
     with understanding(file):
-        session.trainer.load_state_dict(state["trainer"])
-        session.meter.load_state_dict(state["meter"])
-        session.score = Score(**state["score"])
+        session.load_state_dict(state)
+    streams = session.trainer.streams
+    streams.position = min(streams.position, streams.length)  # another text may be shorter
     return session
 
 
@@ -216,4 +253,20 @@ def _refuse_other_model(saved: Config, wanted: Config) -> None:
     if different:
         raise CheckpointError(
             "a resumed run keeps its text, model and optimizer; start a new run to change\n  " + "\n  ".join(different)
+        )
+
+
+def _refuse_other_machine(found: Found, now: State) -> None:
+    """What rounding depends on must be as it was: or the run that goes on is another one, bit for bit."""
+    with understanding(found.file):
+        then, here = (
+            {"threads": state["environment"]["threads"], "device": state["environment"]["device"]}
+            | {"precision": state["precision"]}
+            for state in (found.state, now)
+        )
+    different = [f"{key}: {value} in the run, {here[key]} here" for key, value in then.items() if here[key] != value]
+    if different:
+        raise CheckpointError(
+            f"{found.file}: the resumed run would not equal an uninterrupted one; --inexact goes on all the same\n  "
+            + "\n  ".join(different)
         )

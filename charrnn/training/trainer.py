@@ -6,6 +6,7 @@ It does no I/O, knows no clock and no schedule: the rate of a step is an argumen
 
 from __future__ import annotations
 
+import operator
 from dataclasses import dataclass
 from typing import Any
 
@@ -95,6 +96,11 @@ class Trainer:
         limit = float("inf") if self.config.grad_clip is None else self.config.grad_clip
         return nn.utils.clip_grad_norm_(self.model.parameters(), limit)
 
+    @property
+    def is_finite(self) -> bool:
+        """Whether every weight and every number of the carried state is finite. Waits for the device."""
+        return all(bool(torch.isfinite(tensor).all()) for tensor in (*self.model.parameters(), *self.hidden))
+
     def state_dict(self) -> dict[str, Any]:
         """Everything needed to go on bit for bit: nested dicts of tensors and plain values."""
         generators = {"windows": self.generator.get_state(), "cpu": torch.get_rng_state()}
@@ -110,12 +116,19 @@ class Trainer:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Continue from what ``state_dict`` gave, also that of another device or process."""
+        """Continue from what ``state_dict`` gave, also that of another device or process.
+
+        Raises:
+            ValueError, TypeError, LookupError, RuntimeError: it is not the state of such a trainer.
+        """
         self.model.load_state_dict(state["model"])
         load_optimizer_state(self.optimizer, state["optimizer"])
-        self.hidden = tuple(state["hidden"][str(i)].to(self.device) for i in range(len(self.hidden)))
+        hidden = tuple(state["hidden"][str(i)].to(self.device) for i in range(len(self.hidden)))
+        if [(one.shape, one.dtype) for one in hidden] != [(one.shape, one.dtype) for one in self.hidden]:
+            raise ValueError("the hidden state has another shape or type")
+        self.hidden = hidden
         self.streams.load_state_dict(state["streams"])
-        self.steps = state["steps"]
+        self.steps = operator.index(state["steps"])
         self.generator.set_state(state["generators"]["windows"])
         torch.set_rng_state(state["generators"]["cpu"])
         if self.device.type == "cuda" and "cuda" in state["generators"]:

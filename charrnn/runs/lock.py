@@ -1,0 +1,52 @@
+"""One writer at a time: a lock on a run folder, which the kernel releases when its holder dies."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import platform
+import time
+from contextlib import suppress
+
+from charrnn.errors import UsageError
+from charrnn.runs.directory import RunFolder
+
+
+class FolderLock:
+    """Held as a context manager. What is locked is the folder itself; the file ``lock`` only says who holds it.
+
+    Raises:
+        UsageError: another process holds it, or the folder is gone.
+    """
+
+    def __init__(self, folder: RunFolder) -> None:
+        self._folder = folder
+
+    def __enter__(self) -> FolderLock:
+        path = self._folder.path
+        try:
+            self._descriptor = os.open(path, os.O_RDONLY)
+        except OSError as error:
+            raise UsageError(f"{path}: cannot open the run folder: {error.strerror}; check its permissions") from error
+        try:
+            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            os.close(self._descriptor)
+            raise UsageError(f"{path}: {self._holder()} is training in it; wait for that, or stop it first") from error
+        with suppress(OSError):  # on a full disk the lock holds all the same, its holder stays unnamed
+            since = time.strftime("%Y-%m-%d %H:%M:%S")
+            flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW  # a foreign folder may hold any link
+            with os.fdopen(os.open(self._folder.lock, flags, 0o666), "w") as file:
+                file.write(f"process {os.getpid()} on {platform.node()}, since {since},")
+        return self
+
+    def _holder(self) -> str:
+        try:
+            return self._folder.lock.read_text(errors="replace").strip() or "another process"
+        except OSError:
+            return "another process"
+
+    def __exit__(self, *_: object) -> None:
+        with suppress(OSError):
+            self._folder.lock.unlink(missing_ok=True)
+        os.close(self._descriptor)

@@ -1,0 +1,50 @@
+"""How much memory a training needs, by arithmetic: before anything is allocated."""
+
+from __future__ import annotations
+
+import os
+
+from charrnn.config.schema import Config, ModelConfig
+from charrnn.errors import UsageError
+from charrnn.model.charrnn import GATES
+
+BYTES = 4  # of a float32
+NUMBERS_PER_PARAMETER = {"adam": 4, "adamw": 4, "sgd": 3}  # weight, gradient, and what the optimizer keeps
+
+
+def count_parameters(vocab_size: int, config: ModelConfig) -> int:
+    """Trainable numbers of a model, without making it."""
+    hidden, gates = config.hidden_size, GATES[config.cell]
+    inputs = [config.embedding_size or vocab_size] + [hidden] * (config.num_layers - 1)
+    layers = sum(gates * hidden * (size + hidden + 2) for size in inputs)
+    decoder = vocab_size + (0 if config.tie_weights else hidden * vocab_size)
+    return vocab_size * config.embedding_size + layers + decoder
+
+
+def parameter_bytes(vocab_size: int, config: Config) -> int:
+    """Weights, gradients and what the optimizer keeps."""
+    return BYTES * NUMBERS_PER_PARAMETER[config.training.optimizer] * count_parameters(vocab_size, config.model)
+
+
+def window_bytes(vocab_size: int, config: Config) -> int:
+    """What one window leaves for the backward pass, at least: gates and states of every layer, and the logits."""
+    model, training = config.model, config.training
+    per_character = model.num_layers * model.hidden_size * (GATES[model.cell] + 1) + 2 * vocab_size
+    return BYTES * training.batch_size * training.seq_len * per_character
+
+
+def refuse_what_cannot_fit(vocab_size: int, config: Config) -> None:
+    """Stop before the system does.
+
+    Raises:
+        UsageError: the training needs more memory than this machine has.
+    """
+    parameters, window = parameter_bytes(vocab_size, config), window_bytes(vocab_size, config)
+    there = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    if parameters + window > there:
+        largest = "training.batch_size or training.seq_len" if window > parameters else "model.hidden_size"
+        raise UsageError(
+            f"the training needs at least {(parameters + window) / 1e9:,.0f} GB ({parameters / 1e9:,.1f} for "
+            f"{count_parameters(vocab_size, config.model):,} weights with gradients and optimizer, {window / 1e9:,.1f} "
+            f"for a window), this machine has {there / 1e9:,.0f} GB; lower {largest}"
+        )
