@@ -21,11 +21,11 @@ import torch
 from safetensors.torch import save_file
 
 from charrnn.config.schema import Config
-from charrnn.runs.checkpoint import read_checkpoint, write_checkpoint
+from charrnn.runs.checkpoint import read_checkpoint
 from charrnn.text.places import Places
 from tests.command_line import PROGRAM, Result, run, snapshot
 from tests.conftest import TEXT, make_config
-from tests.helpers import begin, train
+from tests.helpers import begin, train, write_checkpoint
 
 CONFIG = """\
 corpus: {source: cat.txt}

@@ -15,9 +15,9 @@ from safetensors import safe_open
 from safetensors.torch import save as save_safetensors
 
 from charrnn.errors import CheckpointError
-from charrnn.runs.checkpoint import pack, read_checkpoint, unpack, write_checkpoint
+from charrnn.runs.checkpoint import pack, read_checkpoint, unpack
 from charrnn.runs.files import write_atomically
-from tests.helpers import differences
+from tests.helpers import differences, write_checkpoint
 
 STATE: dict[str, Any] = {
     "model": {"a.weight": torch.arange(6.0).view(2, 3), "half": torch.ones(3, dtype=torch.bfloat16)},

@@ -518,3 +518,17 @@ class TestTerminal:
         _, err = process.communicate(timeout=PATIENCE_SECONDS)
         assert "Traceback" in err
         assert process.returncode == 2
+
+
+def test_names_and_messages_cannot_steer_the_terminal() -> None:
+    """An escape sequence in a file's name is shown, not obeyed."""
+    result = run("sample", "--checkpoint", "no\x1b[2Jrun")
+    assert result.code == 2
+    assert "\x1b" not in result.err
+    assert r"no\x1b[2Jrun" in result.err
+
+
+def test_a_device_is_no_prompt(text_file: Path) -> None:
+    result = run("sample", "--checkpoint", text_file, "--prompt-file", "/dev/zero")
+    assert (result.code, result.out) == (2, "")
+    assert "/dev/zero: is a device, which may never end; give a text file" in result.err

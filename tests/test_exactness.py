@@ -20,7 +20,7 @@ from torch import Tensor
 from charrnn.config.loader import revise_config
 from charrnn.config.schema import Config
 from charrnn.errors import CharRNNError
-from charrnn.runs.checkpoint import State, pack, read_checkpoint, unpack, write_checkpoint
+from charrnn.runs.checkpoint import State, pack, read_checkpoint, unpack
 from charrnn.runs.directory import RunFolder
 from charrnn.runs.keeping import newest_whole
 from charrnn.runs.metrics import Row
@@ -28,7 +28,7 @@ from charrnn.text.places import Places
 from charrnn.training.loop import Outcome
 from charrnn.training.session import Score, Session, config_in, resume_session
 from tests.conftest import TEXT, make_config
-from tests.helpers import begin, comparable_rows, differences, resumed, stop_at, train
+from tests.helpers import begin, comparable_rows, differences, resumed, stop_at, train, write_checkpoint
 
 STEPS = 40
 TWO_EPOCHS = TEXT[:858]  # so long that 40 steps of about 10 characters in 4 streams pass over it twice

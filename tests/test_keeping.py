@@ -17,7 +17,7 @@ from charrnn.config.loader import revise_config
 from charrnn.config.schema import Config
 from charrnn.errors import CharRNNError, CheckpointError, DivergedError, UsageError
 from charrnn.runs import files
-from charrnn.runs.checkpoint import State, read_checkpoint, write_checkpoint
+from charrnn.runs.checkpoint import State, read_checkpoint
 from charrnn.runs.directory import RunFolder
 from charrnn.runs.keeping import Keeper, newest_whole, step_of_last
 from charrnn.runs.lock import FolderLock
@@ -29,7 +29,7 @@ from charrnn.training.trainer import StepStats, Trainer
 from tests.children import Child, charrnn
 from tests.command_line import Result, run, snapshot
 from tests.conftest import TEXT, make_config
-from tests.helpers import Silent, begin, comparable_rows, differences, resumed, stop_at, train
+from tests.helpers import Silent, begin, comparable_rows, differences, resumed, stop_at, train, write_checkpoint
 
 CLOCK = ("seconds", "logged_at", "metrics_length", "samples_length")
 ROOT = os.geteuid() == 0 if hasattr(os, "geteuid") else False

@@ -12,6 +12,7 @@ from typing import Any, NoReturn
 
 import click
 
+from charrnn.cli._terminal import printable
 from charrnn.cli.config import config
 from charrnn.cli.corpus import corpus
 from charrnn.cli.eval import evaluate
@@ -84,7 +85,7 @@ def _show_error(error: CharRNNError) -> int:
     mark = "charrnn:" if isinstance(error, Interrupted) else click.style("error:", fg="red", bold=True)
     lines = error.problems if isinstance(error, ConfigError) else [str(error)]
     for line in lines:
-        click.echo(f"{mark} {line}", err=True, color=False if os.environ.get("NO_COLOR") else None)
+        click.echo(f"{mark} {printable(line)}", err=True, color=False if os.environ.get("NO_COLOR") else None)
     return error.exit_code
 
 
@@ -92,6 +93,6 @@ def _show_crash(error: Exception) -> int:
     """What nobody foresaw: still one line, and how to learn more."""
     if _debugging():
         traceback.print_exception(error)
-    cause = " ".join(str(error).split())[:300]
+    cause = printable(" ".join(str(error).split())[:300])
     click.echo(f"internal error: {type(error).__name__}: {cause}; run 'charrnn --debug ...' to see where", err=True)
     return 1

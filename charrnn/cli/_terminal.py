@@ -69,7 +69,7 @@ class TerminalReporter:
 
     def _write(self, text: str) -> None:
         self._bar.clear()
-        click.echo(text, err=True)
+        say(text)
         self._bar.refresh()
 
     def _line(self, row: dict[str, Any], progress: float) -> str:
@@ -150,9 +150,14 @@ def format_bytes(count: float) -> str:
 
 def warn(text: str) -> None:
     """A warning in plain sight."""
-    click.echo(f"{click.style('warning:', fg='yellow', bold=True)} {text}", err=True)
+    click.echo(f"{click.style('warning:', fg='yellow', bold=True)} {printable(text)}", err=True)
 
 
 def say(text: str) -> None:
     """A message; results go to stdout, this does not."""
-    click.echo(text, err=True)
+    click.echo(printable(text), err=True)
+
+
+def printable(text: str) -> str:
+    """Text with control characters as escapes: what a file's name or content holds must not steer the terminal."""
+    return "".join(c if c.isprintable() or c in "\n\t" else repr(c)[1:-1] for c in text)

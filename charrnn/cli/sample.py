@@ -83,6 +83,8 @@ def _read_prompt(prompt: str | None, file: Path | None) -> str:
     if prompt is not None and file is not None:
         raise UsageError("give --prompt or --prompt-file, not both")
     try:
+        if file is not None and file.is_char_device() and not file.samefile("/dev/stdin"):
+            raise UsageError(f"{file}: is a device, which may never end; give a text file")
         raw = file.read_bytes() if file is not None else sys.stdin.buffer.read() if prompt == "-" else None
     except OSError as error:
         raise UsageError(f"{file}: cannot read the prompt: {error.strerror}; give a text file") from error

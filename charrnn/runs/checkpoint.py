@@ -18,7 +18,6 @@ from safetensors.torch import save as build_safetensors
 from torch import Tensor
 
 from charrnn.errors import CheckpointError
-from charrnn.runs.files import write_atomically
 
 FORMAT = "charrnn-checkpoint"
 FORMAT_VERSION = 1
@@ -28,17 +27,8 @@ MAX_UNKNOWN_BYTES = 100_000_000
 State = dict[str, Any]
 
 
-def write_checkpoint(path: Path, state: State) -> None:
-    """Write a nested dict of tensors and plain values; ``path`` is replaced all or nothing.
-
-    Raises:
-        OSError: the disk refused; the old file is as it was.
-    """
-    write_atomically(path, pack(state))
-
-
 def read_checkpoint(path: Path, advice: str = "give another checkpoint") -> State:
-    """Read what ``write_checkpoint`` wrote, on the CPU.
+    """The state in a checkpoint file, on the CPU.
 
     Raises:
         CheckpointError: missing, damaged, not a checkpoint, or of a newer version; ends with ``advice``.

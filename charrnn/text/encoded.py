@@ -93,7 +93,8 @@ def encode_corpus(
     if recorded is not None and recorded["sha256"] != sha256:
         raise DataError(
             f"{corpus.name}: the text has changed since the model was trained on it: {recorded['source']} had "
-            f"{recorded['bytes']:,} bytes, now {num_bytes:,}; restore it, start a new run, or choose a text with --data"
+            f"{recorded['bytes']:,} bytes, now {num_bytes:,}; restore it, start a new run, "
+            "or use it as it is: with --inexact (charrnn train --resume) or --data (charrnn eval)"
         )
     if num_bytes == 0:
         raise DataError(f"{corpus.name}: the text is empty; give a file with some text in it")
