@@ -18,6 +18,12 @@ from charrnn.text.places import Places
 from charrnn.training.loop import Loop, Outcome
 from charrnn.training.session import Session, new_session, resume_session, start_run
 
+# What a log line holds; the line of an interval that was cut short has the first ones only.
+LOG_KEYS = {"step", "epoch", "seconds", "train_loss", "train_loss_max", "lr", "grad_norm", "grad_norm_median"}
+LOG_KEYS |= {"grad_norm_p99", "clipped", "chars_per_sec"}
+OBSERVED_KEYS = {"loss_by_position", "taught_positions", "carried_streams", "largest_logit", "largest_state"}
+OBSERVED_KEYS |= {"optimizer_steps", "tensors"}
+
 
 def write_checkpoint(path: Path, state: State) -> None:
     """A checkpoint with any content, whole and with the right digest."""

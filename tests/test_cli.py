@@ -32,7 +32,7 @@ from charrnn.text.named import NAMED
 from charrnn.text.places import Places
 from tests.command_line import PROGRAM, Result, run, snapshot
 from tests.conftest import TEXT, make_config
-from tests.helpers import begin, train
+from tests.helpers import LOG_KEYS, OBSERVED_KEYS, begin, train
 
 ROOT = Path(__file__).parent.parent
 CONFIG = """\
@@ -48,7 +48,6 @@ RUN_FILES = {
     *("checkpoints/best.safetensors", "checkpoints/last.safetensors"),
 }
 FIRST = "checkpoints/step-000000000.safetensors"
-LOG_KEYS = {"step", "epoch", "seconds", "train_loss", "lr", "grad_norm", "clipped", "chars_per_sec"}
 EVALUATION_KEYS = {"step", "epoch", "seconds", "val_loss"}
 HEAVY = {"torch", "numpy", "pydantic"}
 
@@ -179,7 +178,7 @@ class TestTrain:
         assert len(logs) + len(evaluations) == len(rows)
         assert [row["step"] for row in logs] == [5, 10, 15, 20]
         assert [row["step"] for row in evaluations] == [8, 16, 20]
-        assert all(set(row) == LOG_KEYS for row in logs)
+        assert all(set(row) == LOG_KEYS | OBSERVED_KEYS for row in logs)
         assert all(set(row) == EVALUATION_KEYS for row in evaluations[:-1])
         assert set(evaluations[-1]) == EVALUATION_KEYS | {"val_loss_cold"}
 

@@ -19,9 +19,7 @@ from charrnn.training.loop import Outcome
 from charrnn.training.schedules import learning_rate
 from charrnn.training.session import new_session
 from tests.conftest import make_config
-from tests.helpers import begin, train
-
-LOG_KEYS = {"step", "epoch", "seconds", "train_loss", "lr", "grad_norm", "clipped", "chars_per_sec"}
+from tests.helpers import LOG_KEYS, OBSERVED_KEYS, begin, train
 
 
 def test_cadence_of_logs_and_evaluations(small_config: Config, places: Places) -> None:
@@ -33,7 +31,8 @@ def test_cadence_of_logs_and_evaluations(small_config: Config, places: Places) -
     evaluations = [row for row in rows if "val_loss" in row]
     assert [row["step"] for row in logs] == [7, 14, 21, 28, 35, 40]
     assert [row["step"] for row in evaluations] == [20, 40]
-    assert all(set(row) == LOG_KEYS for row in logs)
+    assert all(set(row) == LOG_KEYS | OBSERVED_KEYS for row in logs[:-1])
+    assert set(logs[-1]) == LOG_KEYS, "an interval that was cut short"
     assert "val_loss_cold" in evaluations[-1]
     assert rows[-1]["seconds"] >= rows[0]["seconds"] > 0
 
@@ -53,6 +52,9 @@ def test_the_log_says_what_the_steps_were(small_config: Config, places: Places) 
     mean = sum(loss * weight for loss, weight in zip(losses, weights, strict=True)) / sum(weights)
     assert row["train_loss"] == pytest.approx(mean, rel=1e-6)
     assert row["grad_norm"] == pytest.approx(sum(norms) / 7, rel=1e-6)
+    assert row["grad_norm_median"] == pytest.approx(sorted(norms)[3], rel=1e-6)
+    assert max(norms) >= row["grad_norm_p99"] > sorted(norms)[-2]
+    assert row["train_loss_max"] == pytest.approx(max(losses), rel=1e-6)
     assert row["clipped"] == sum(norm > 1 for norm in norms) / 7
     assert row["lr"] == learning_rate(small_config.training, 6, 6 / 40)
 

@@ -154,11 +154,20 @@ def test_meter_weights_losses_by_characters_and_counts_clipping() -> None:
         meter.add(StepStats(torch.tensor(loss), torch.tensor(norm), characters))
     copy = Meter(grad_clip=1.0)
     copy.load_state_dict(meter.state_dict())
-    expected = {"train_loss": 2.0, "grad_norm": pytest.approx(4 / 3), "clipped": pytest.approx(2 / 3)}
+    expected = {"train_loss": 2.0, "train_loss_max": 4.0, "grad_norm": pytest.approx(4 / 3), "grad_norm_median": 1.5}
+    expected |= {"grad_norm_p99": pytest.approx(1.99), "clipped": pytest.approx(2 / 3)}
     assert meter.summary() == copy.summary() == expected
     assert meter.is_finite
     meter.add(StepStats(torch.tensor(float("nan")), torch.tensor(1.0), 1))
     assert not meter.is_finite
+    assert meter.steps_not_finite == 1
+
+
+@pytest.mark.parametrize("shape", [(2, 2, 0), (1,), (2, 1), ()])
+def test_meter_refuses_what_is_no_interval(shape: tuple[int, ...]) -> None:
+    """A checkpoint with a right digest may still hold anything."""
+    with pytest.raises(ValueError, match="one of each kind per step"):
+        Meter(1.0).load_state_dict({"losses": torch.zeros(shape), "norms": torch.zeros(2), "characters": [1, 1]})
 
 
 def test_auto_precision_takes_bf16_only_where_it_is_fast(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,14 +6,30 @@ and the doctor. Every ``run.log_every`` steps ``charrnn train`` writes
     step, epoch          optimizer steps and passes over the training text so far
     seconds              time spent in this run, evaluations and earlier sessions included
     train_loss           nats per character, mean over all characters since the last line
+    train_loss_max       the largest loss of one step since then
     lr                   learning rate of the last step
     grad_norm            global gradient norm before clipping, mean over the steps since the last line
+    grad_norm_median     and their median
+    grad_norm_p99        and their 99th percentile
     clipped              share of these steps whose gradient was clipped
     chars_per_sec        training characters per second of training time, since the last line
+
+and, of the last step alone (see ``training/observation.py``; not in the line of an interval that was cut short)
+
+    loss_by_position     mean loss along the window, nats per character, in 16 pieces at most
+    taught_positions     share of the window's positions whose loss reaches the gradient
+    carried_streams      share of the streams whose state before the window was not zero
+    largest_logit        by absolute value
+    largest_state        the same of the cell state (LSTM) or hidden state behind the window
+    optimizer_steps      steps that Adam itself has counted
+    tensors              for each parameter: grad_norm (before clipping), weight_norm, update_ratio (norm of the
+                         update over that of the weight), second_moment_ratio (mean g^2 over Adam's average of it)
 
 and after an evaluation a line with ``step``, ``epoch``, ``seconds`` and ``val_loss`` (nats per character, carried
 state); the last evaluation adds ``val_loss_cold``. After a rollback (``training.on_divergence``) a line with
 ``step``, ``epoch``, ``seconds``, ``rollback`` (their number so far) and ``lr_factor`` (what is left of the rate).
+Where training diverges, the last line has ``step``, ``epoch``, ``seconds`` and ``steps_not_finite``: how many since the
+line before it had a loss or gradient norm that was not a number.
 """
 
 from __future__ import annotations

@@ -108,7 +108,8 @@ class Loop:
         """One step of training, and whatever is due after it."""
         session = self.session
         session.score.lr = session.learning_rate
-        session.meter.add(session.trainer.step(session.score.lr))
+        ends_a_log_line = (session.trainer.steps + 1) % session.config.run.log_every == 0
+        session.meter.add(session.trainer.step(session.score.lr, observe=ends_a_log_line))
         self._read_clock()
         self._log_and_evaluate()
         if session.trainer.steps % session.config.run.save_every == 0:
@@ -207,6 +208,10 @@ class Loop:
         session = self.session
         if session.meter.is_finite and (session.trainer.is_finite or not whole_state):
             return
+        if not session.meter.is_finite:
+            self._append(
+                self.metrics, json_line({**self._position(), "steps_not_finite": session.meter.steps_not_finite})
+            )
         raise DivergedError(
             f"{self.folder.path}: training diverged before step {session.trainer.steps}: loss or gradient norm is not "
             f"a finite number, at learning rate {session.score.lr:.3g}; the saved checkpoints are intact. "

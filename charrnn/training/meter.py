@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from charrnn.training.observation import Observation
 from charrnn.training.trainer import StepStats
 
 
@@ -22,9 +23,11 @@ class Meter:
         self._losses: list[Tensor] = []
         self._norms: list[Tensor] = []
         self._characters: list[int] = []
+        self._observation: Observation | None = None
 
     def add(self, stats: StepStats) -> None:
         """Take in one step."""
+        self._observation = stats.observation
         self._losses.append(stats.loss)
         self._norms.append(stats.grad_norm)
         self._characters.append(stats.characters)
@@ -40,8 +43,14 @@ class Meter:
         values = self._losses + self._norms
         return not values or bool(torch.isfinite(torch.stack(values)).all())
 
-    def summary(self) -> dict[str, float]:
-        """``train_loss`` weighted by characters (nats), mean ``grad_norm`` before clipping, share ``clipped``."""
+    @property
+    def steps_not_finite(self) -> int:
+        """Steps since the last ``clear`` whose loss or gradient norm is not a number. Waits for the device."""
+        values = torch.stack([torch.stack(self._losses), torch.stack(self._norms)])
+        return int((~torch.isfinite(values)).any(dim=0).sum())
+
+    def summary(self) -> dict[str, Any]:
+        """The numbers of a log line, see ``runs/metrics.py``; {} where no step was taken."""
         if not self._losses:
             return {}
         weights = torch.tensor(self._characters, dtype=torch.float64)
@@ -50,8 +59,12 @@ class Meter:
         clipped = (norms > self.grad_clip).double().mean() if self.grad_clip is not None else torch.zeros(())
         return {
             "train_loss": float((losses * weights).sum() / weights.sum()),
+            "train_loss_max": float(losses.max()),
             "grad_norm": float(norms.mean()),
+            "grad_norm_median": float(norms.median()),
+            "grad_norm_p99": float(norms.quantile(0.99)),
             "clipped": float(clipped),
+            **(self._observation.to_row() if self._observation else {}),
         }
 
     def state_dict(self) -> dict[str, Any]:
@@ -64,7 +77,13 @@ class Meter:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on with a saved interval."""
+        """Go on with a saved interval.
+
+        Raises:
+            ValueError: it is none.
+        """
+        if not state["losses"].shape == state["norms"].shape == (len(state["characters"]),):
+            raise ValueError("the log interval's numbers are not one of each kind per step")
         self._losses = list(state["losses"].unbind())
         self._norms = list(state["norms"].unbind())
         self._characters = list(state["characters"])

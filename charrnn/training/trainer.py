@@ -18,6 +18,7 @@ from charrnn.model.charrnn import CharRNN, cross_entropy
 from charrnn.model.hidden import Hidden, detach, keep_streams
 from charrnn.text.encoded import Ids
 from charrnn.text.streams import Streams
+from charrnn.training.observation import Observation, Observer
 from charrnn.training.optimizers import (
     load_optimizer_state,
     make_optimizer,
@@ -35,6 +36,7 @@ class StepStats:
     loss: Tensor  # (), nats per character, mean over the window
     grad_norm: Tensor  # (), global norm before clipping
     characters: int  # targets in the window, B * T
+    observation: Observation | None = None
 
 
 class Trainer:
@@ -60,25 +62,32 @@ class Trainer:
         # Window lengths and state resets draw from a generator of their own: dropout cannot shift them.
         self.generator = torch.Generator().manual_seed(config.seed)
 
-    def step(self, lr: float) -> StepStats:
-        """One window forward, back and one optimizer step at rate ``lr``.
+    def step(self, lr: float, observe: bool = False) -> StepStats:
+        """One window forward, back and one optimizer step at rate ``lr``; with ``observe`` looked at more closely.
 
         The rate is scaled by the window's length over ``seq_len`` (AWD-LSTM, https://arxiv.org/abs/1708.02182):
         the loss is a mean, so a short window would otherwise weigh as much as a long one. A step whose gradient is
         not finite changes no parameter; the statistics show it.
         """
         x, y = self._next_window()
+        observer = Observer(self.model, self.optimizer, self.config.grad_clip) if observe else None
+        before = self.hidden
         with self.precision.autocast():
-            logits, self.hidden = self.model(x, self.hidden)
+            logits, self.hidden = self.model(x, before)
+        if observer:
+            observer.window(before, logits, y)
         loss = cross_entropy(logits, y)
         self.optimizer.zero_grad()
         loss.backward()
         norm = self._clip()
+        if observer:
+            observer.gradient(norm)
         set_lr(self.optimizer, lr * x.shape[1] / self.config.seq_len)
         skip_step_if(self.optimizer, ~torch.isfinite(norm))
         self.optimizer.step()
         self.steps += 1
-        return StepStats(loss.detach(), norm, y.numel())
+        observation = observer.observation(self.hidden) if observer else None
+        return StepStats(loss.detach(), norm, y.numel(), observation)
 
     def _next_window(self) -> tuple[Tensor, Tensor]:
         """The next window, (B, T) each, and the carried state made ready for it."""
