@@ -15,6 +15,7 @@ import click
 from charrnn.cli._terminal import printable
 from charrnn.cli.config import config
 from charrnn.cli.corpus import corpus
+from charrnn.cli.doctor import doctor
 from charrnn.cli.eval import evaluate
 from charrnn.cli.lr_find import lr_find
 from charrnn.cli.plot import plot
@@ -52,7 +53,7 @@ def cli(context: click.Context, debug: bool) -> None:
         context.color = False
 
 
-for command in (train, sample, evaluate, lr_find, plot, corpus, config):
+for command in (train, sample, evaluate, lr_find, doctor, plot, corpus, config):
     cli.add_command(command)
 
 

@@ -42,8 +42,13 @@ class Range:
 
     def for_length(self, steps: int) -> Range:
         """The same for longer trainings."""
-        factor = min(1.0, (self.steps / steps) ** LENGTH_EXPONENT)
+        factor = length_factor(self.steps, steps)
         return Range(steps, self.lowest * factor, self.best * factor, self.highest * factor)
+
+
+def length_factor(steps: int, longer: int) -> float:
+    """By which factor the best rate of a ``longer`` training lies below that of one of ``steps``."""
+    return min(1.0, math.pow(steps / longer, LENGTH_EXPONENT))
 
 
 def bracket_centre(band: Band) -> float:

@@ -40,8 +40,11 @@ def trial(
     text: EncodedText,
     ceiling: float,
     after_step: Callable[[], None],
+    *,
+    carried: bool = True,
 ) -> Trial:
-    """Train for ``steps`` under the schedule of ``config``, then score the validation text from a carried state."""
+    """Train for ``steps`` under the schedule of ``config``, then score the validation text from a carried state (or,
+    if not ``carried``, from a cold one)."""
     losses: list[float] = []
     for step in range(steps):
         stats = trainer.step(learning_rate(config, step, step / steps))
@@ -49,7 +52,14 @@ def trial(
         after_step()
         if (reason := why_diverged(losses, stats.grad_norm.item(), ceiling)) is not None:
             return Trial(config.lr, config.seed, None, reason)
-    result = evaluate(trainer.model, text.ids, text.spans["val"], trainer.precision, max_characters=EVAL_CHARACTERS)
+    result = evaluate(
+        trainer.model,
+        text.ids,
+        text.spans["val"],
+        trainer.precision,
+        carried=carried,
+        max_characters=EVAL_CHARACTERS,
+    )
     assert result is not None
     loss = result.nats_per_char
     if not math.isfinite(loss):

@@ -1,0 +1,50 @@
+"""Everything the rules may look at."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from charrnn.config.schema import Config
+from charrnn.studies.doctor.history import History
+from charrnn.studies.doctor.probes.activity import Activity
+from charrnn.studies.doctor.probes.numerics import Numerics
+from charrnn.studies.doctor.probes.reading import Reading
+from charrnn.studies.doctor.probes.texts import Texts
+from charrnn.studies.doctor.probes.through_time import Profile
+from charrnn.studies.doctor.trials import Trials
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """Losses and ``entropies`` (of the text: uniform, unigram, bigram, trigram) are in nats per character.
+
+    ``config_name`` is how a command line names the config. ``val_loss`` and ``val_loss_cold`` are those of the state
+    that was examined, as are the probes'; ``new_profile`` and ``new_activity`` are of a new network of the same config,
+    ``memorised`` its losses on one batch.
+    """
+
+    config_name: str
+    config: Config
+    history: History
+    entropies: dict[str, float]
+    texts: Texts
+    profile: Profile
+    activity: Activity
+    new_profile: Profile
+    new_activity: Activity
+    reading: Reading
+    numerics: Numerics
+    val_loss: float
+    val_loss_cold: float
+    memorised: list[float]
+    trials: Trials
+
+    @property
+    def train_loss(self) -> float:
+        """Of the last log line; NaN where there is none."""
+        return float(self.history.logs[-1]["train_loss"]) if self.history.logs else math.nan
+
+    def command(self, *assignments: str) -> str:
+        """A training of the same config with other settings."""
+        return f"charrnn train --config {self.config_name}" + "".join(f" --set {one}" for one in assignments)

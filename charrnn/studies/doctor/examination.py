@@ -1,0 +1,171 @@
+"""The doctor's visit: collect the evidence, ask every rule, put the answers in order."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import torch
+
+from charrnn.config.schema import Config
+from charrnn.errors import UsageError
+from charrnn.runs.directory import RunFolder
+from charrnn.runs.keeping import newest_whole
+from charrnn.runs.metrics import read_metrics
+from charrnn.studies.doctor.brief_run import brief_run
+from charrnn.studies.doctor.evidence import Evidence
+from charrnn.studies.doctor.finding import Finding
+from charrnn.studies.doctor.history import History, read_history
+from charrnn.studies.doctor.probes.activity import watch
+from charrnn.studies.doctor.probes.numerics import replay
+from charrnn.studies.doctor.probes.pieces import unseen_span
+from charrnn.studies.doctor.probes.reading import read
+from charrnn.studies.doctor.probes.texts import compare_parts
+from charrnn.studies.doctor.probes.through_time import Profile, gradient_through_time
+from charrnn.studies.doctor.rules import RULES
+from charrnn.studies.doctor.trials import Lab, memorise, new_model, run_trials
+from charrnn.text.places import Places
+from charrnn.training.evaluation import evaluate
+from charrnn.training.session import Session, config_in, restore_session
+
+Advanced = Callable[[str, float], None]
+EVAL_CHARACTERS = 20_000
+PIECE = 512  # characters that a probe reads at once, about
+BRIEF_SHARE = 0.4  # of the whole visit
+
+
+@dataclass(frozen=True)
+class Examination:
+    """``problems``, the one to mend first in front, and what is ``healthy``; ``profile`` to be drawn; ``subject`` says
+    what was examined."""
+
+    subject: str
+    problems: list[Finding]
+    healthy: list[Finding]
+    profile: Profile
+    seq_len: int
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, for ``--json``."""
+        return {
+            "subject": self.subject,
+            "problems": [asdict(finding) for finding in self.problems],
+            "healthy": [asdict(finding) for finding in self.healthy],
+            "gradient_through_time": asdict(self.profile),
+            "seq_len": self.seq_len,
+        }
+
+
+def examine_folder(path: Path, places: Places, advanced: Advanced = lambda stage, share: None) -> Examination:
+    """Examine a run, also while it trains: nothing in the folder is touched.
+
+    Raises:
+        CheckpointError, DataError: there is no such run, or its text is not there any more.
+    """
+    folder = RunFolder.open(path)
+    return examine(*open_run(folder, places), str(folder.config), advanced)
+
+
+def open_run(folder: RunFolder, places: Places) -> tuple[Session, History]:
+    """The newest whole state of a run, and what it wrote down."""
+    found = newest_whole(folder)
+    session = restore_session(found.file, found.state, config_in(found), places)
+    return session, read_history(read_metrics(folder.metrics) if folder.metrics.exists() else [])
+
+
+def examine(session: Session, history: History, config_name: str, advanced: Advanced) -> Examination:
+    """Examine a session by probes on copies of its state; torch's random state is put back at the end.
+
+    Raises:
+        UsageError: the run is too young to tell anything.
+    """
+    if not history.observed and history.diverged is None:
+        raise UsageError(f"{config_name}: the run has no log line yet; wait for one, or lower run.log_every")
+    device = session.trainer.device
+    with torch.random.fork_rng([device] if device.type == "cuda" else []):
+        evidence = collect(session, history, config_name, advanced)
+    findings = [finding for rule in RULES if (finding := rule(evidence)) is not None]
+    model = session.config.model
+    return Examination(
+        f"{config_name}: {model.cell} {model.num_layers} x {model.hidden_size} on {session.text.name}, "
+        f"{evidence.history.steps:,} steps, training loss {evidence.train_loss:.3g}, validation loss "
+        f"{evidence.val_loss:.3g} nats per character",
+        [finding for finding in findings if finding.problem],
+        [finding for finding in findings if not finding.problem],
+        evidence.profile,
+        session.config.training.seq_len,
+    )
+
+
+def collect(session: Session, history: History, config_name: str, advanced: Advanced) -> Evidence:
+    """All probes and trials. The session's trainer is used up: its carried state moves on by one window."""
+    trainer, text, config = session.trainer, session.text, session.config
+    advanced("reading the text", 0.0)
+    texts = compare_parts(text)
+    span = unseen_span(text, PIECE)
+    model = trainer.model.eval()
+    advanced("gradient through time", 0.05)
+    profile = gradient_through_time(model, text.ids, span)
+    activity = watch(model, text.ids, span)
+    new = new_model(session)
+    new_profile, new_activity = gradient_through_time(new, text.ids, span), watch(new, text.ids, span)
+    advanced("carried and cold state", 0.15)
+    reading = read(model, text.ids, span)
+    losses = [
+        evaluate(model, text.ids, span, trainer.precision, carried=carried, max_characters=EVAL_CHARACTERS)
+        for carried in (True, False)
+    ]
+    val_loss, val_loss_cold = (math.nan if one is None else one.nats_per_char for one in losses)
+    advanced("float64", 0.25)
+    x, y = trainer.streams.next(trainer.generator)
+    numerics = replay(model, trainer.precision, x.to(trainer.device), y.to(trainer.device), trainer.hidden)
+    lab = Lab.of(session, seconds_per_step(session, history))
+    memorised = memorise(lab, lambda share: advanced("one batch", 0.3 + 0.1 * share))
+    trials = run_trials(lab, lambda share: advanced("short trainings", 0.4 + 0.6 * share))
+    return Evidence(
+        config_name,
+        config,
+        history,
+        session.baselines,
+        texts,
+        profile,
+        activity,
+        new_profile,
+        new_activity,
+        reading,
+        numerics,
+        val_loss,
+        val_loss_cold,
+        memorised,
+        trials,
+    )
+
+
+def seconds_per_step(session: Session, history: History) -> float:
+    """Of the run; of one step taken now where it has no log line yet, or none that took any time."""
+    speed, training = history.chars_per_sec, session.config.training
+    if speed:
+        return training.batch_size * training.seq_len / speed
+    begun = time.perf_counter()
+    session.trainer.step(0.0)
+    return time.perf_counter() - begun
+
+
+def examine_config(config: Config, name: str, places: Places, advanced: Advanced) -> Examination:
+    """Train a config briefly in a folder that is thrown away, then examine that run; ``name`` is for commands.
+
+    Raises:
+        DataError, UsageError: the text or the device cannot be used.
+    """
+    later = 1 - BRIEF_SHARE
+    with TemporaryDirectory(prefix="charrnn-doctor-") as scratch:
+        folder = brief_run(config, Path(scratch), places, lambda share: advanced("training", BRIEF_SHARE * share))
+        session, history = open_run(folder, places)
+        # The limits of the real training: rates are scaled to its length.
+        session.config = config.model_copy(update={"corpus": session.config.corpus})
+        return examine(session, history, name, lambda stage, share: advanced(stage, BRIEF_SHARE + later * share))

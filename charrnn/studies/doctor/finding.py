@@ -1,0 +1,28 @@
+"""What the doctor says: one sentence, the number behind it, and what to do."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Finding:
+    """An answer of one rule.
+
+    ``name`` is its identifier, ``title`` the finding in a sentence; ``measured`` and ``threshold`` have the numbers and
+    where the threshold comes from; ``meaning`` explains; ``command`` would confirm or fix it. A finding that is no
+    ``problem`` has neither meaning nor command.
+    """
+
+    name: str
+    problem: bool
+    title: str
+    measured: str
+    threshold: str
+    meaning: str = ""
+    command: str = ""
+
+
+def healthy(name: str, title: str, measured: str, threshold: str) -> Finding:
+    """A finding that is no problem."""
+    return Finding(name, False, title, measured, threshold)

@@ -1,0 +1,67 @@
+"""What a run wrote down while it trained: the rows of its ``metrics.jsonl``, sorted by what they tell."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from statistics import median
+from typing import Any
+
+from charrnn.runs.metrics import Row
+
+
+@dataclass(frozen=True)
+class History:
+    """``logs`` are the rows with a training loss, ``observed`` those of them that looked inside a step,
+    ``evaluations`` those with a validation loss; ``diverged`` is the row that says so, if there is one."""
+
+    logs: list[Row]
+    observed: list[Row]
+    evaluations: list[Row]
+    diverged: Row | None
+
+    @property
+    def steps(self) -> int:
+        """Steps up to the last row."""
+        return max((int(row["step"]) for row in (*self.logs, *self.evaluations)), default=0)
+
+    @property
+    def late(self) -> list[Row]:
+        """The second half of the log lines that looked inside: what training is like, rather than how it began."""
+        return self.observed[len(self.observed) // 2 :]
+
+    @property
+    def chars_per_sec(self) -> float | None:
+        """Of training alone, in the middle; None before the first line."""
+        return median([row["chars_per_sec"] for row in self.logs]) if self.logs else None
+
+    def median(self, key: str) -> float:
+        """Over the late rows; NaN where there are none."""
+        values = [row[key] for row in self.late if row.get(key) is not None]
+        return float(median(values)) if values else math.nan
+
+    def largest(self, key: str) -> float:
+        """Over all log lines; NaN where there are none."""
+        return max((row[key] for row in self.logs if row.get(key) is not None), default=math.nan)
+
+    def of_tensors(self, key: str) -> dict[str, float]:
+        """The median of a number over the late rows, for each parameter."""
+        values: dict[str, list[float]] = {}
+        for row in self.late:
+            for name, seen in row["tensors"].items():
+                if seen.get(key) is not None:
+                    values.setdefault(name, []).append(seen[key])
+        return {name: float(median(one)) for name, one in values.items()}
+
+
+def read_history(rows: Iterable[Row]) -> History:
+    """Sort the rows of a metrics file."""
+    kept: list[dict[str, Any]] = list(rows)
+    logs = [row for row in kept if row.get("train_loss") is not None]
+    return History(
+        logs,
+        [row for row in logs if "tensors" in row],
+        [row for row in kept if row.get("val_loss") is not None],
+        next((row for row in kept if "steps_not_finite" in row), None),
+    )

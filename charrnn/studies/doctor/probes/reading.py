@@ -1,0 +1,55 @@
+"""How a model reads: from a cold and from a carried state, and which character it really predicts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+from charrnn.model.charrnn import CharRNN, cross_entropy
+from charrnn.studies.doctor.probes.pieces import pieces
+from charrnn.text.encoded import Ids
+
+LENGTH = 256
+WARM_UP = 256
+OFFSETS = (-1, 0, 1, 2, 3)  # the right one is 1: the next character
+PIECES = 64
+
+
+@dataclass(frozen=True)
+class Reading:
+    """``cold`` and ``carried``: mean loss at 0, 1, 2 ... characters after the start of a piece, nats per character;
+    cold from the zero state, carried after reading what stands before. ``offsets``: mean loss when the prediction at a
+    character is scored against the one so many places on."""
+
+    cold: list[float]
+    carried: list[float]
+    offsets: dict[int, float]
+
+    @property
+    def predicts(self) -> int:
+        """The offset that the predictions fit best."""
+        return min(self.offsets, key=lambda offset: self.offsets[offset])
+
+    def cold_cost(self, first: int) -> float:
+        """What a zero state costs over the first so many characters, nats per character."""
+        return sum(self.cold[:first]) / first - sum(self.carried[:first]) / first
+
+
+@torch.inference_mode()
+def read(model: CharRNN, ids: Ids, span: tuple[int, int]) -> Reading:
+    """Read some pieces of text, cold and carried."""
+    text = pieces(ids, span, WARM_UP + LENGTH + 1, PIECES).to(model.decoder.bias.device)
+    warm = min(WARM_UP, text.shape[1] // 2)
+    zeros = model.zero_hidden(len(text))
+    x, y = text[:, warm:-1], text[:, warm + 1 :]
+    carried_logits = model(x, model(text[:, :warm], zeros)[1])[0]
+    cold = cross_entropy(model(x, zeros)[0], y, reduction="none").mean(dim=0)
+    carried = cross_entropy(carried_logits, y, reduction="none").mean(dim=0)
+    inner = slice(1, max(x.shape[1] - max(OFFSETS), 2))
+    offsets = {}
+    for offset in OFFSETS:
+        places = torch.arange(*inner.indices(x.shape[1])) + warm + offset
+        targets = text[:, places.clamp(max=text.shape[1] - 1)]
+        offsets[offset] = cross_entropy(carried_logits[:, inner], targets).item()
+    return Reading(cold.tolist(), carried.tolist(), offsets)

@@ -1,0 +1,46 @@
+"""What the doctor recognises: pure functions of the evidence, each with its thresholds beside it.
+
+A rule answers with a finding, with the news that all is well, or with None where it has nothing to say. They stand in
+the order in which what they find should be mended: what is plainly broken, then what makes numbers run away, then
+settings that could be better, then what the text or the size of the model allow.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from charrnn.studies.doctor.evidence import Evidence
+from charrnn.studies.doctor.finding import Finding
+from charrnn.studies.doctor.rules.fit import overfitting, too_small, unigram_plateau
+from charrnn.studies.doctor.rules.gradients import clipping, through_time, truncation
+from charrnn.studies.doctor.rules.mechanics import diverged, frozen, last_character_only, misaligned, optimizer_reset
+from charrnn.studies.doctor.rules.rates import momentum, rate, second_moment
+from charrnn.studies.doctor.rules.state import carried_state, cold_state
+from charrnn.studies.doctor.rules.texts import duplicates, foreign_text, unseen_characters
+from charrnn.studies.doctor.rules.units import dead_units, initialisation, precision, saturation
+
+RULES: list[Callable[[Evidence], Finding | None]] = [
+    misaligned,
+    last_character_only,
+    optimizer_reset,
+    frozen,
+    carried_state,
+    precision,
+    initialisation,
+    saturation,
+    second_moment,
+    through_time,
+    momentum,
+    rate,
+    diverged,
+    clipping,
+    dead_units,
+    cold_state,
+    truncation,
+    foreign_text,
+    unseen_characters,
+    duplicates,
+    overfitting,
+    too_small,
+    unigram_plateau,
+]

@@ -1,0 +1,82 @@
+"""What model and text allow: too much learned by heart, too little room, nothing but letter counts."""
+
+from __future__ import annotations
+
+from statistics import mean
+
+from charrnn.studies.doctor.evidence import Evidence
+from charrnn.studies.doctor.finding import Finding, healthy
+
+WORSE = 0.015  # of the unigram entropy
+NOT_MEMORISED = 0.5  # of the first loss, after a hundred steps on one batch
+PLATEAU = 0.97  # of the unigram entropy
+FEWEST_STEPS = 100
+
+
+def overfitting(evidence: Evidence) -> Finding | None:
+    """Does the validation loss climb while the training loss falls, and since when?"""
+    rows = evidence.history.evaluations
+    if len(rows) < 2:
+        return None
+    best, last = min(rows, key=lambda row: row["val_loss"]), rows[-1]
+    measured = (
+        f"validation loss {best['val_loss']:.3g} at step {best['step']:,}, {last['val_loss']:.3g} at step "
+        f"{last['step']:,}; training loss {evidence.train_loss:.3g}"
+    )
+    limit = WORSE * evidence.entropies["unigram"]
+    threshold = (
+        f"{limit:.2g} nats above its best, {WORSE:.1%} of the unigram entropy, with a lower training loss (calibrated)"
+    )
+    if last["val_loss"] <= best["val_loss"] + limit or evidence.train_loss > last["val_loss"]:
+        return healthy("overfitting", "It does not learn the text by heart.", measured, threshold)
+    return Finding(
+        "overfitting",
+        True,
+        f"Overfitting since step {best['step']:,}.",
+        measured,
+        threshold,
+        "From there on it learns the training text by heart, and gets worse on any other: more text, dropout, or an "
+        "end in time.",
+        evidence.command("model.dropout=0.3", "training.patience=3"),
+    )
+
+
+def too_small(evidence: Evidence) -> Finding:
+    """Can a new network learn one batch by heart?"""
+    first, last = evidence.memorised[0], mean(evidence.memorised[-5:])
+    model = evidence.config.model
+    measured = f"one batch, {len(evidence.memorised)} times: loss {first:.2f} to {last:.2f}"
+    threshold = f"{NOT_MEMORISED:.0%} of its start (calibrated; the check is that of https://cs231n.github.io/neural-networks-3/)"
+    if last <= NOT_MEMORISED * first:
+        return healthy("capacity", "A new network learns one batch by heart.", measured, threshold)
+    return Finding(
+        "underfitting",
+        True,
+        f"The network is too small: {model.num_layers} x {model.hidden_size} units.",
+        measured,
+        threshold,
+        "It cannot even learn one batch by heart: no amount of training will teach it the text.",
+        evidence.command(f"model.hidden_size={max(4 * model.hidden_size, 64)}"),
+    )
+
+
+def unigram_plateau(evidence: Evidence) -> Finding | None:
+    """Has it learned more than how often each character occurs?"""
+    unigram, history = evidence.entropies["unigram"], evidence.history
+    losses = [row["train_loss"] for row in history.logs[-max(len(history.logs) // 4, 1) :]]
+    if history.steps < FEWEST_STEPS or not losses:
+        return None
+    entropies = ", ".join(f"{name} {nats:.2f}" for name, nats in evidence.entropies.items())
+    measured = f"training loss {mean(losses):.2f} of late; entropies of the text: {entropies}"
+    threshold = f"{PLATEAU:.0%} of the unigram entropy"
+    if mean(losses) < PLATEAU * unigram:
+        return healthy("plateau", "It has learned more than letter counts.", measured, threshold)
+    return Finding(
+        "unigram-plateau",
+        True,
+        "It has learned how often each character occurs, and nothing else.",
+        measured,
+        threshold,
+        "The output does not depend on what is read: the input does not reach it, or the rate keeps it from learning.",
+        f"charrnn lr-find --config {evidence.config_name}",
+    )

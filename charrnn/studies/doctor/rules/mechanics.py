@@ -1,0 +1,122 @@
+"""What is plainly broken: targets, loss, optimizer, parameters that do not move, numbers that are none."""
+
+from __future__ import annotations
+
+import math
+
+from charrnn.studies.doctor.evidence import Evidence
+from charrnn.studies.doctor.finding import Finding, healthy
+
+MISALIGNED_BELOW = 0.8  # times the loss on the next character: another character is predicted clearly better
+STILL = 1e-9  # update-to-weight ratio: nothing moves
+NEXT_CHARACTER = 1
+
+
+def misaligned(evidence: Evidence) -> Finding:
+    """Are the targets the next characters? The predictions tell which ones it was taught."""
+    offsets = evidence.reading.offsets
+    best, right = evidence.reading.predicts, offsets[NEXT_CHARACTER]
+    threshold = f"{MISALIGNED_BELOW:g} times the loss on the next character (calibrated)"
+    if offsets[best] >= MISALIGNED_BELOW * right:
+        return healthy(
+            "targets", "It predicts the next character.", f"{right:.2f} nats on it, the least of all", threshold
+        )
+    which = {-1: "the character before", 0: "the character that it reads"}.get(best, f"the character {best} places on")
+    return Finding(
+        "targets-misaligned",
+        True,
+        f"It has learned to predict {which}, not the next one.",
+        f"loss {offsets[best]:.2f} nats on {which}, {right:.2f} on the next one",
+        threshold,
+        "The targets of the training are not the text moved on by one: every sample is nonsense however low the loss.",
+        evidence.command(),
+    )
+
+
+def last_character_only(evidence: Evidence) -> Finding | None:
+    """Does the loss of every position reach the gradient?"""
+    taught = evidence.history.median("taught_positions")
+    threshold = "all positions of a window: the loss is the mean over all of them"
+    if math.isnan(taught):
+        return None
+    if taught > 0.99:  # a float of a share, not a margin: one position out of a hundred would show
+        return healthy("positions", "Every position of a window teaches.", f"{taught:.0%} of them", threshold)
+    return Finding(
+        "last-character-only",
+        True,
+        "Only some positions of a window teach anything.",
+        f"the loss of {taught:.1%} of the positions reaches the gradient",
+        threshold,
+        "The loss leaves most characters out (the last one alone, perhaps): a step learns from that share of its text "
+        "only, and the others' predictions are never corrected.",
+        evidence.command(),
+    )
+
+
+def optimizer_reset(evidence: Evidence) -> Finding | None:
+    """Has the one optimizer been there from the first step? Adam counts; SGD does not."""
+    rows = [row for row in evidence.history.observed if "optimizer_steps" in row]
+    if not rows:
+        return None
+    threshold = "as many as the run: there is one optimizer, made once"
+    last = rows[-1]
+    bad = [row for row in rows if row["optimizer_steps"] < row["step"] - _steps_not_taken(evidence)]
+    measured = f"Adam has counted {last['optimizer_steps']:,} steps at step {last['step']:,}"
+    if not bad:
+        return healthy("optimizer", "One optimizer from the first step on.", measured, threshold)
+    return Finding(
+        "optimizer-reset",
+        True,
+        f"The optimizer's state was lost, for the first time before step {bad[0]['step']:,}.",
+        measured,
+        threshold,
+        "Adam's averages of the gradient begin anew each time, and the steps after it are wild or blind: training "
+        "stalls. Make the optimizer once, and save and restore it with the model.",
+        evidence.command(),
+    )
+
+
+def _steps_not_taken(evidence: Evidence) -> int:
+    diverged_row = evidence.history.diverged
+    return 0 if diverged_row is None else int(diverged_row["steps_not_finite"])
+
+
+def frozen(evidence: Evidence) -> Finding | None:
+    """Does every parameter move?"""
+    updates = evidence.history.of_tensors("update_ratio")
+    if not updates:
+        return None
+    still = sorted(name for name, ratio in updates.items() if ratio < STILL)
+    threshold = "above 1e-9; about 1e-3 is usual (CS231n, https://cs231n.github.io/neural-networks-3/#ratio)"
+    if not still:
+        low, high = min(updates.values()), max(updates.values())
+        return healthy(
+            "updates", "Every parameter moves.", f"update-to-weight ratios {low:.0e} to {high:.0e}", threshold
+        )
+    return Finding(
+        "frozen-parameters",
+        True,
+        f"Parameters that never move: {', '.join(still)}.",
+        f"update-to-weight ratio {max(updates[name] for name in still):.0e}",
+        threshold,
+        "They get no gradient, or the optimizer does not know them: the network learns with what is left.",
+        evidence.command(),
+    )
+
+
+def diverged(evidence: Evidence) -> Finding | None:
+    """Did it end because a number was none?"""
+    row = evidence.history.diverged
+    if row is None:
+        return None
+    training = evidence.config.training
+    lower = f"training.lr={training.lr / 10:.2g}"
+    return Finding(
+        "diverged",
+        True,
+        f"The training diverged before step {row['step']:,}.",
+        f"{row['steps_not_finite']} steps with a loss or gradient norm that is not finite",
+        "none",
+        "Something grew without limit: the rate is too high for this network, or nothing bounds its gradient.",
+        evidence.command(lower, *([] if training.grad_clip else ["training.grad_clip=1"])),
+    )

@@ -1,0 +1,107 @@
+"""How far a step goes: learning rate, momentum, Adam's second moment. Judged by short trainings, not by taste."""
+
+from __future__ import annotations
+
+from charrnn.studies.doctor.evidence import Evidence
+from charrnn.studies.doctor.finding import Finding, healthy
+from charrnn.studies.doctor.trials import RATE_FACTOR, USUAL_MOMENTUM
+
+CLEAR_GAIN = 0.04  # of the text's unigram entropy: what another rate must be better by
+LAGGING = 10.0  # mean g^2 over Adam's average of it
+CLIMB = 1.15  # times the smallest training loss before
+LATER_ROWS = 10
+
+
+def rate(evidence: Evidence) -> Finding:
+    """Would an eighth, or eight times, of the rate do better?"""
+    trials = evidence.trials
+    limit = CLEAR_GAIN * evidence.entropies["unigram"]
+    threshold = f"{limit:.2f} nats, {CLEAR_GAIN:.0%} of the unigram entropy (calibrated)"
+    losses = ", ".join(
+        f"{trials.loss(change):.2f} {words}"
+        for change, words in (
+            ("lower rate", f"at 1/{RATE_FACTOR:g} of the rate"),
+            ("same", "at the rate"),
+            ("higher rate", f"at {RATE_FACTOR:g} times the rate"),
+        )
+    ).replace("inf", "diverged")
+    measured = f"validation loss after {trials.steps} steps, rates scaled to that length: {losses}"
+    lower, higher = trials.gain("lower rate"), trials.gain("higher rate")
+    if max(lower, higher) <= limit:
+        return healthy("rate", "The learning rate is about right.", measured, threshold)
+    high = lower > higher
+    return Finding(
+        "rate-too-high" if high else "rate-too-low",
+        True,
+        f"The learning rate, {evidence.config.training.lr:g}, is too {'high' if high else 'low'}.",
+        measured,
+        threshold,
+        "Each step overshoots: the loss does not fall, or falls and climbs again."
+        if high
+        else "Each step is tiny: the loss falls, but at this rate it takes many times as long.",
+        f"charrnn lr-find --config {evidence.config_name}",
+    )
+
+
+def momentum(evidence: Evidence) -> Finding | None:
+    """Where there is much momentum: would less do better?"""
+    gain, training = evidence.trials.gain("less momentum"), evidence.config.training
+    limit = CLEAR_GAIN * evidence.entropies["unigram"]
+    if "less momentum" not in evidence.trials.losses:
+        return None
+    sgd = training.optimizer == "sgd"
+    name, value = ("training.momentum", training.momentum) if sgd else ("training.betas[0]", training.betas[0])
+    trials = evidence.trials
+    measured = (
+        f"validation loss after {trials.steps} steps: {trials.loss('same'):.2f} with {value:g}, "
+        f"{trials.loss('less momentum'):.2f} with {USUAL_MOMENTUM:g}"
+    ).replace("inf", "diverged")
+    threshold = f"{limit:.2f} nats, {CLEAR_GAIN:.0%} of the unigram entropy (calibrated)"
+    if gain <= limit:
+        return healthy("momentum", f"{name} {value:g} does no harm.", measured, threshold)
+    fix = (
+        f"training.momentum={USUAL_MOMENTUM:g}" if sgd else f"training.betas=[{USUAL_MOMENTUM:g},{training.betas[1]:g}]"
+    )
+    return Finding(
+        "too-much-momentum",
+        True,
+        f"Too much momentum: {name} is {value:g}.",
+        measured,
+        threshold,
+        f"A step keeps 1 / (1 - {value:g}) = {1 / (1 - value):.0f} times its own size from the ones before it: the "
+        "weights swing past the minimum and back, and the loss bounces.",
+        evidence.command(f"'{fix}'"),
+    )
+
+
+def second_moment(evidence: Evidence) -> Finding | None:
+    """Did Adam's second moment lag behind gradients that had grown, and the loss climb after it had fallen?"""
+    if evidence.config.training.optimizer == "sgd" or not evidence.history.observed:
+        return None
+    beta2 = evidence.config.training.betas[1]
+    rows = evidence.history.observed
+    ratios = [
+        max((seen["second_moment_ratio"] for name, seen in row["tensors"].items() if "weight" in name), default=0.0)
+        for row in rows
+    ]
+    threshold = f"{LAGGING:g}, with a loss that climbs by {CLIMB - 1:.0%} after it (calibrated)"
+    for index, ratio in enumerate(ratios):
+        before = min(row["train_loss"] for row in rows[: index + 1])
+        after = max(row["train_loss"] for row in rows[index : index + LATER_ROWS])
+        if ratio > LAGGING and after > CLIMB * before:
+            return Finding(
+                "second-moment-lags",
+                True,
+                f"The loss fell and then climbed: Adam's second moment lagged behind at step {rows[index]['step']:,}.",
+                f"mean g^2 was {ratio:.0f} times Adam's average of it; the loss rose from {before:.2f} to {after:.2f}",
+                threshold,
+                f"Adam divides by an average of g^2 over about 1 / (1 - {beta2:g}) = {1 / (1 - beta2):,.0f} steps. "
+                "When gradients grow suddenly that is too small, and the steps are far too large.",
+                evidence.command(
+                    f"'training.betas=[{evidence.config.training.betas[0]:g},0.95]'", "training.grad_clip=1"
+                ),
+            )
+    largest = max(ratios, default=0.0)
+    return healthy(
+        "second moment", "Adam's second moment keeps up.", f"largest mean g^2 over its average {largest:.1f}", threshold
+    )

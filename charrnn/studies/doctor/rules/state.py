@@ -1,0 +1,81 @@
+"""The state that is carried from window to window: is it there, is it the right one, can the model begin without?"""
+
+from __future__ import annotations
+
+import math
+from statistics import mean
+
+from charrnn.studies.doctor.evidence import Evidence
+from charrnn.studies.doctor.finding import Finding, healthy
+
+CARRIED = 0.5  # of the streams
+NOISE = 0.5  # of what a cold start costs
+COLD_EXCESS = 0.02  # of the unigram entropy
+FEWEST_ROWS = 3
+
+
+def carried_state(evidence: Evidence) -> Finding | None:
+    """Does each window begin with the state that the one before it left, and is that worth anything?"""
+    carried = evidence.history.median("carried_streams")
+    if math.isnan(carried):
+        return None
+    if evidence.config.training.state_reset >= CARRIED or carried < CARRIED:
+        return _never_carried(evidence, carried)
+    rows = [row["loss_by_position"] for row in evidence.history.late if len(row["loss_by_position"]) > 1]
+    if len(rows) < FEWEST_ROWS:
+        return None
+    pieces = len(rows[0])
+    first = max(evidence.config.training.seq_len // pieces, 1)
+    excess = mean(row[0] - mean(row[1:]) for row in rows)
+    cost = evidence.reading.cold_cost(first)
+    measured = (
+        f"the first {first} of {evidence.config.training.seq_len} characters of a window cost {excess:+.2f} nats more "
+        f"than the others; from a zero state it would be {cost:+.2f}"
+    )
+    threshold = f"{NOISE:.0%} of what a cold start costs, and {COLD_EXCESS:.0%} of the unigram entropy (calibrated)"
+    if excess > NOISE * cost and excess > COLD_EXCESS * evidence.entropies["unigram"] and cost > 0:
+        return Finding(
+            "state-is-noise",
+            True,
+            "The carried state is noise: each window begins as if from nothing.",
+            measured,
+            threshold,
+            "Windows do not follow one another in the text (shuffled, perhaps), so the state of one says nothing about "
+            "the next. Read the streams in order, or reset the state at every window.",
+            evidence.command(),
+        )
+    return healthy("carried state", "The carried state is worth something.", measured, threshold)
+
+
+def _never_carried(evidence: Evidence, carried: float) -> Finding:
+    return Finding(
+        "state-never-carried",
+        True,
+        "The state is hardly ever carried from window to window.",
+        f"{carried:.0%} of the streams begin a window with a state; state_reset is "
+        f"{evidence.config.training.state_reset:g}",
+        f"{CARRIED:.0%}; with state_reset 0.02 it is 98 %",
+        f"Every window begins from nothing: the model never sees more than {evidence.config.training.seq_len} "
+        "characters, and learns the first ones of each without any context.",
+        evidence.command("training.state_reset=0.02"),
+    )
+
+
+def cold_state(evidence: Evidence) -> Finding:
+    """Can the model read from a zero state, as sampling does?"""
+    excess = evidence.val_loss_cold - evidence.val_loss
+    limit = COLD_EXCESS * evidence.entropies["unigram"]
+    measured = f"validation loss {evidence.val_loss:.3g} carried, {evidence.val_loss_cold:.3g} cold"
+    threshold = f"{limit:.2g} nats more, {COLD_EXCESS:.0%} of the unigram entropy (calibrated)"
+    if excess <= limit:
+        return healthy("cold start", "It reads as well from a cold start.", measured, threshold)
+    return Finding(
+        "state-never-cold",
+        True,
+        "It cannot start from nothing.",
+        measured,
+        threshold,
+        "It was always trained from a carried state, has never seen a zero one, and does not find its way from there: "
+        "samples, which begin so, will be worse than the loss says.",
+        evidence.command("training.state_reset=0.02"),
+    )

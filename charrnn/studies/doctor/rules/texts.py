@@ -1,0 +1,74 @@
+"""The text: is the validation part like the training part, and yet another one?"""
+
+from __future__ import annotations
+
+from charrnn.studies.doctor.evidence import Evidence
+from charrnn.studies.doctor.finding import Finding, healthy
+
+FOREIGN = 0.25  # nats per character
+UNSEEN = 0.002  # of the validation characters
+DUPLICATED = 0.3  # of the validation windows, beyond what the training text repeats of itself
+
+
+def foreign_text(evidence: Evidence) -> Finding:
+    """Do the pairs of letters of the training part foretell those of the validation part?"""
+    foreign = evidence.texts.foreign
+    measured = (
+        f"a bigram count of the training part does {foreign:+.2f} nats worse on the validation part than on its own"
+    )
+    threshold = f"{FOREIGN:g} nats per character (calibrated)"
+    if foreign <= FOREIGN:
+        return healthy("split", "The validation text is like the training text.", measured, threshold)
+    return Finding(
+        "validation-unlike-training",
+        True,
+        "The validation text is unlike the training text.",
+        measured,
+        threshold,
+        "The validation loss measures a text that the model was never taught: it says little about how well it learns.",
+        f"charrnn corpus stats {_source(evidence)}",
+    )
+
+
+def unseen_characters(evidence: Evidence) -> Finding:
+    """Are there characters in the validation part that the training part never has?"""
+    texts = evidence.texts
+    measured = f"{texts.unseen_symbols} different ones, {texts.unseen:.2%} of the validation part"
+    threshold = f"{UNSEEN:.1%}: each costs ten nats or more"
+    if texts.unseen <= UNSEEN:
+        return healthy("characters", "The training text has the validation text's characters.", measured, threshold)
+    return Finding(
+        "unseen-characters",
+        True,
+        "The validation text has characters that the training text lacks.",
+        measured,
+        threshold,
+        "They cannot be learned, and each of them costs more than a whole word: they dominate the validation loss.",
+        evidence.command("corpus.min_count=10"),
+    )
+
+
+def duplicates(evidence: Evidence) -> Finding:
+    """Does the validation part stand in the training part too?"""
+    texts = evidence.texts
+    measured = (
+        f"{texts.duplicates:.0%} of the validation part's windows of 50 characters stand in the training part, and "
+        f"{texts.repeats:.0%} of its own end's"
+    )
+    threshold = f"{DUPLICATED:.0%} more than the text repeats itself (calibrated)"
+    if texts.duplicates - texts.repeats <= DUPLICATED:
+        return healthy("duplicates", "The validation text is another one than the training text.", measured, threshold)
+    return Finding(
+        "duplicates",
+        True,
+        "Much of the validation text stands in the training text.",
+        measured,
+        threshold,
+        "The validation loss rewards learning by heart: it will fall on, and hide overfitting.",
+        f"charrnn corpus stats {_source(evidence)}",
+    )
+
+
+def _source(evidence: Evidence) -> str:
+    source = evidence.config.corpus.source
+    return source if isinstance(source, str) else " ".join(source)

@@ -1,0 +1,142 @@
+"""Short trainings of a run's config, each with one thing changed, from the same starts: what would that do?"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from charrnn.config.schema import Config
+from charrnn.model.charrnn import CharRNN
+from charrnn.studies.recommendation import length_factor
+from charrnn.studies.trials import trial, trial_config
+from charrnn.training.session import Session
+from charrnn.training.trainer import Trainer
+
+STEPS = 60
+FEWEST_STEPS = 20
+SEEDS = 2
+BUDGET_SECONDS = 16.0
+RATE_FACTOR = 8.0
+USUAL_MOMENTUM = 0.9
+MEMORY_STEPS, FEWEST_MEMORY_STEPS = 100, 50
+MEMORY_SECONDS = 5.0
+
+
+@dataclass(frozen=True)
+class Lab:
+    """Where short trainings are made. ``planned_steps`` is the length of the config's own training."""
+
+    session: Session
+    planned_steps: int
+    seconds_per_step: float
+
+    @classmethod
+    def of(cls, session: Session, seconds_per_step: float) -> Lab:
+        """A lab for a session whose steps take so long."""
+        planned = session.planned_steps(seconds_per_step)
+        return cls(session, planned or session.trainer.steps or STEPS, seconds_per_step)
+
+    def steps_within(self, seconds: float, trainings: float, fewest: int, most: int) -> int:
+        """How many steps each of so many trainings may take."""
+        return min(max(int(seconds / (trainings * self.seconds_per_step)), fewest), most)
+
+    def train(
+        self, config: Config, steps: int, seed: int, after_step: Callable[[], None], carried: bool = True
+    ) -> float:
+        """Validation loss after a short version of a training, nats per character; infinite if it diverged.
+
+        The rate is scaled up to the shorter length (see ``lr-find``); ``seed`` counts from the config's own.
+        """
+        lr = config.training.lr / length_factor(steps, self.planned_steps)
+        training = trial_config(config.training, lr, steps).model_copy(update={"seed": config.training.seed + seed})
+        trainer = Trainer(self.session.text.train_ids, len(self.session.text.vocabulary), config.model, training)
+        unigram = self.session.baselines["unigram"]
+        result = trial(trainer, training, steps, self.session.text, unigram, after_step, carried=carried)
+        return math.inf if result.val_loss is None else result.val_loss
+
+
+@dataclass(frozen=True)
+class Trials:
+    """``losses``: name of the change -> validation loss of each seed (infinite if it diverged), nats per character.
+
+    ``same`` is the config as it is.
+    """
+
+    steps: int
+    losses: dict[str, list[float]]
+
+    def loss(self, change: str) -> float:
+        """Mean over the seeds; NaN where the change was not tried."""
+        losses = self.losses.get(change, [math.nan])
+        return sum(losses) / len(losses)
+
+    def gain(self, change: str) -> float:
+        """By how much the loss is lower with a change, nats per character; 0 where it was not tried or diverged."""
+        gain = self.loss("same") - self.loss(change)
+        return gain if math.isfinite(self.loss(change)) else 0.0
+
+
+def run_trials(lab: Lab, advanced: Callable[[float], None]) -> Trials:
+    """Try the config as it is, with other rates, and with less momentum where there is much; ``advanced`` is told the
+    share that is done, after every step."""
+    variants = _variants(lab.session.config)
+    count = len(variants) * SEEDS
+    steps = lab.steps_within(BUDGET_SECONDS, count, FEWEST_STEPS, STEPS)
+    done = 0
+    losses: dict[str, list[float]] = {}
+
+    def step() -> None:
+        nonlocal done
+        done += 1
+        advanced(min(done / (count * steps), 1.0))
+
+    for name, config in variants.items():
+        losses[name] = [lab.train(config, steps, seed, step) for seed in range(SEEDS)]
+        done = len(losses) * SEEDS * steps  # a training that diverged counts as a whole one
+    return Trials(steps, losses)
+
+
+def _variants(config: Config) -> dict[str, Config]:
+    lr, beta1, beta2 = config.training.lr, *config.training.betas
+    variants = {
+        "same": config,
+        "lower rate": changed(config, lr=lr / RATE_FACTOR),
+        "higher rate": changed(config, lr=lr * RATE_FACTOR),
+    }
+    if config.training.optimizer == "sgd" and config.training.momentum > USUAL_MOMENTUM:
+        variants["less momentum"] = changed(config, momentum=USUAL_MOMENTUM)
+    if config.training.optimizer != "sgd" and beta1 > USUAL_MOMENTUM:
+        variants["less momentum"] = changed(config, betas=[USUAL_MOMENTUM, beta2])
+    return variants
+
+
+def changed(config: Config, **settings: Any) -> Config:
+    """The config with other training settings."""
+    return config.model_copy(update={"training": config.training.model_copy(update=settings)})
+
+
+def new_model(session: Session) -> CharRNN:
+    """The network as it was before its first step."""
+    torch.manual_seed(session.config.training.seed)
+    return CharRNN(len(session.text.vocabulary), session.config.model).to(session.trainer.device).eval()
+
+
+def memorise(lab: Lab, advanced: Callable[[float], None]) -> list[float]:
+    """The losses of a new network of this config that sees one batch, from the zero state, again and again, nats per
+    character. What cannot learn that cannot learn."""
+    session = lab.session
+    training = session.config.training.model_copy(update={"random_seq_len": False, "state_reset": 0.0})
+    characters = training.batch_size * (training.seq_len + 1)
+    ids, vocab_size = session.text.train_ids[:characters], len(session.text.vocabulary)
+    trainer = Trainer(ids, vocab_size, session.config.model, training)
+    steps = lab.steps_within(MEMORY_SECONDS, 1, FEWEST_MEMORY_STEPS, MEMORY_STEPS)
+    lr = training.lr / length_factor(steps, lab.planned_steps)
+    losses = []
+    for step in range(steps):
+        losses.append(trainer.step(lr).loss.item())
+        advanced((step + 1) / steps)
+    return losses
