@@ -77,7 +77,7 @@ def ask(name: str, lab: Lab, advanced: Callable[[str, float], None]) -> list[Ans
     with torch.random.fork_rng([device] if device.type == "cuda" else []):
         losses = {
             variant.label: [
-                lab.train(variant.config, max(round(steps * variant.length), 1), seed, step, not question.cold)
+                lab.train(variant.config, steps, seed, step, carried=not question.cold, length=variant.length)
                 for seed in range(SEEDS)
             ]
             for variant in variants

@@ -45,13 +45,22 @@ class Lab:
         return min(max(int(seconds / (trainings * self.seconds_per_step)), fewest), most)
 
     def train(
-        self, config: Config, steps: int, seed: int, after_step: Callable[[], None], carried: bool = True
+        self,
+        config: Config,
+        steps: int,
+        seed: int,
+        after_step: Callable[[], None],
+        *,
+        carried: bool = True,
+        length: float = 1.0,
     ) -> float:
         """Validation loss after a short version of a training, nats per character; infinite if it diverged.
 
-        The rate is scaled up to the shorter length (see ``lr-find``); ``seed`` counts from the config's own.
+        The rate is scaled up to the shorter length (see ``lr-find``); ``seed`` counts from the config's own. With
+        shorter windows a training of as many characters has ``length`` times the steps.
         """
         lr = config.training.lr / length_factor(steps, self.planned_steps)
+        steps = max(round(steps * length), 1)
         training = trial_config(config.training, lr, steps).model_copy(update={"seed": config.training.seed + seed})
         trainer = Trainer(self.session.text.train_ids, len(self.session.text.vocabulary), config.model, training)
         unigram = self.session.baselines["unigram"]
