@@ -391,11 +391,12 @@ class TestNumerics:
     def change_logits(self, monkeypatch: pytest.MonkeyPatch, change: Any) -> None:
         forward = CharRNN.forward
 
-        def changed(model: CharRNN, x: Tensor, hidden: Hidden) -> tuple[Tensor, Hidden]:
+        def other(model: CharRNN, x: Tensor, hidden: Hidden) -> tuple[Tensor, Hidden]:
             logits, hidden = forward(model, x, hidden)
-            return change(logits), hidden
+            changed: Tensor = change(logits)
+            return changed, hidden
 
-        monkeypatch.setattr(CharRNN, "forward", changed)
+        monkeypatch.setattr(CharRNN, "forward", other)
 
     @pytest.mark.parametrize("training", [True, False])
     def test_no_dropout_and_nothing_changed(self, training: bool, monkeypatch: pytest.MonkeyPatch) -> None:

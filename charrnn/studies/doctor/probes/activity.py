@@ -21,8 +21,9 @@ DEAD_RANGE = 1e-3  # a unit whose output stays within so little tells the layer 
 @dataclass(frozen=True)
 class Activity:
     """Of each layer: ``gates`` name -> share of values below 0.05 or above 0.95; ``states`` share of ``|h|`` above
-    0.97 (none of a rectified one); ``dead`` units, that is those whose output never changes, out of ``units``; ``saturated_units`` of which all
-    gates are saturated nine times out of ten. ``largest_state`` is of |h| (|c| for LSTMs)."""
+    0.97 (none of a rectified one); ``dead`` units, that is those whose output never changes, out of ``units``;
+    ``saturated_units`` of which all gates are saturated nine times out of ten. ``largest_state`` is of |h| (|c| for
+    LSTMs)."""
 
     gates: list[dict[str, float]]
     states: list[float]
