@@ -167,7 +167,8 @@ def one_step(cell: str, parameters: list[nn.Parameter], x: Tensor, state: Tensor
     (r, z, n), (r_h, z_h, n_h) = a.view(3, -1), b.view(3, -1)
     update = (z + z_h).sigmoid()
     new = (n + (r + r_h).sigmoid() * n_h).tanh()
-    return (new + update * (state[0] - new) + nudge[0])[None]
+    after: Tensor = new + update * (state[0] - new) + nudge[0]
+    return after[None]
 
 
 class TestProfile:
