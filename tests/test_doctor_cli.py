@@ -21,6 +21,7 @@ import torch
 
 from charrnn.cli.doctor import QUESTIONS as OFFERED
 from charrnn.cli.doctor import describe
+from charrnn.config.loader import load_config
 from charrnn.plots.through_time import draw_through_time
 from charrnn.runs.directory import RunFolder
 from charrnn.runs.lock import FolderLock
@@ -163,6 +164,8 @@ class TestExamination:
 
     def test_the_newest_state_is_examined(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """Not the best one."""
+        assert run("train", "--config", "small.yaml", "--name", "half", "--set", "training.max_steps=20").code == 0
+        shutil.copy("runs/half/checkpoints/best.safetensors", "runs/small/checkpoints/best.safetensors")
         only(monkeypatch, optimizer_reset)
         seen: list[int] = []
         real = examination.collect
@@ -188,6 +191,12 @@ class TestExamination:
         examination.examine_folder(Path("runs/small"), places, lambda stage, share: shares.append(share))
         assert shares == sorted(shares)
         assert (shares[0], shares[-1]) == (0, 1)
+        shares.clear()
+        config = load_config(Path("small.yaml"))
+        examination.examine_config(config, "small.yaml", places, lambda stage, share: shares.append(share))
+        assert shares == sorted(shares)
+        assert shares[0] == pytest.approx(examination.BRIEF_SHARE / 4), "after ten steps of forty"
+        assert shares[-1] == pytest.approx(1)
         result = visit("runs/small")
         assert re.search(r"(?m)^ +0%  reading the text$", result.err)
         assert "\r" not in result.err
