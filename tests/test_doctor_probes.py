@@ -486,6 +486,7 @@ class TestTexts:
         other[:500] = known[200:700]
         with patch.multiple(texts, WINDOW=5, EVERY=1):
             whole = share_repeated(known, other)
+            assert whole == pytest.approx(496 / 996)
             with patch.object(texts, "MOST_WINDOWS", 300):
                 assert share_repeated(known, other) == pytest.approx(whole, abs=0.02)
 
