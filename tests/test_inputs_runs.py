@@ -143,7 +143,7 @@ class TestWithoutOptimizer:
         works(READERS[1])
 
     def test_not_gone_on_with(self) -> None:
-        refused(RESUME, LAST, "optimizer", "use the version that wrote it")
+        refused(RESUME, LAST, "holds no optimizer", "another checkpoint")
 
 
 # --- Run folders.
