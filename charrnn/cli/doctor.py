@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -64,6 +65,8 @@ def doctor(
         answers = _ask(question, run, config_name, assignments, options)
         click.echo(json.dumps([_plain(answer) for answer in answers]) if as_json else _answers(answers, question))
         return 0
+    if output is not None:
+        _refuse_picture(output)
     examination = _examine(run, config_name, assignments, options)
     click.echo(json.dumps(examination.to_dict()) if as_json else describe(examination))
     if output is not None:
@@ -78,6 +81,16 @@ def _config(name: str, assignments: tuple[str, ...], options: dict[str, Any]) ->
     return load_config(find_config(name), assignments, overrides(**options))
 
 
+def _named(config_name: str, assignments: tuple[str, ...], options: dict[str, Any]) -> str:
+    """The config as another command has to name it to mean the same."""
+    words = [config_name]
+    for name, value in options.items():
+        words += [] if value is None else [f"--{name}", str(value)]
+    for one in assignments:
+        words += ["--set", one]
+    return shlex.join(words)
+
+
 def _examine(
     run: Path | None, config_name: str | None, assignments: tuple[str, ...], options: dict[str, Any]
 ) -> Examination:
@@ -90,7 +103,7 @@ def _examine(
     places = Places.from_environment()
     with Interrupts() as interrupts, StudyBar(interrupts) as bar:
         if config is not None:
-            return examine_config(config, str(config_name), places, bar.advanced)
+            return examine_config(config, _named(str(config_name), assignments, options), places, bar.advanced)
         assert run is not None
         return examine_folder(run, places, bar.advanced)
 
@@ -144,6 +157,16 @@ def describe(examination: Examination) -> str:
         "  gradient        " + "".join(f"{profile[k]:>9.1e}" for k in shown),
     ]
     return "\n".join(lines)
+
+
+def _refuse_picture(path: Path) -> None:
+    """Before the work: a visit takes half a minute."""
+    from charrnn.plots.figures import FORMATS
+
+    if path.suffix.lower() not in FORMATS:
+        raise UsageError(f"{path}: a picture's name ends in {', '.join(FORMATS)}; choose one of these")
+    if not path.parent.is_dir():
+        raise UsageError(f"{path}: cannot write the picture: no such folder: {path.parent}; choose another with -o")
 
 
 def _draw(examination: Examination, path: Path, name: str) -> None:

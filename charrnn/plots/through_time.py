@@ -20,13 +20,14 @@ def draw_through_time(hidden: list[float], cell: list[float] | None, seq_len: in
     for norms, name, colour in ((hidden, "hidden state h", BLUE), (cell, "cell state c", ORANGE)):
         if norms is not None:
             shares = np.array(norms) / max(norms[0], 1e-30)
-            axis.plot(np.where(shares > LOWEST, shares, np.nan), color=colour, label=name)
+            drawn = np.isfinite(shares) & (shares > LOWEST)
+            axis.plot(np.where(drawn, shares, np.nan), color=colour, label=name)
     axis.axhline(0.01, color=GREY, linestyle=":", label="1 %")
     if seq_len < len(hidden):
         axis.axvline(seq_len, color=RED, linestyle="--", label=f"seq_len {seq_len}: windows end here")
     axis.set_yscale("log")
     axis.yaxis.set_major_locator(LogLocator())
-    axis.set_xlim(0, len(hidden) - 1)
+    axis.set_xlim(0, max(len(hidden) - 1, 1))
     axis.set_xlabel("characters back, k")
     axis.set_ylabel("gradient of the loss with respect to the\nstate k characters back, relative to k = 0")
     axis.set_title(title)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shlex
 from dataclasses import dataclass
 
 from charrnn.config.schema import Config
@@ -19,9 +20,9 @@ from charrnn.studies.doctor.trials import Trials
 class Evidence:
     """Losses and ``entropies`` (of the text: uniform, unigram, bigram, trigram) are in nats per character.
 
-    ``config_name`` is how a command line names the config. ``val_loss`` and ``val_loss_cold`` are those of the state
-    that was examined, as are the probes'; ``new_profile`` and ``new_activity`` are of a new network of the same config,
-    ``memorised`` its losses on one batch.
+    ``config_name`` is how a command line names the config, with the options that change it. ``val_loss`` and
+    ``val_loss_cold`` are those of the state that was examined, as are the probes'; ``new_profile`` and
+    ``new_activity`` are of a new network of the same config, ``memorised`` its losses on one batch.
     """
 
     config_name: str
@@ -47,4 +48,6 @@ class Evidence:
 
     def command(self, *assignments: str) -> str:
         """A training of the same config with other settings."""
-        return f"charrnn train --config {self.config_name}" + "".join(f" --set {one}" for one in assignments)
+        return f"charrnn train --config {self.config_name}" + "".join(
+            f" --set {shlex.quote(one)}" for one in assignments
+        )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shlex
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -16,7 +17,7 @@ from charrnn.config.schema import Config
 from charrnn.errors import UsageError
 from charrnn.runs.directory import RunFolder
 from charrnn.runs.keeping import newest_whole
-from charrnn.runs.metrics import read_metrics
+from charrnn.runs.metrics import read_metrics, without_nan
 from charrnn.studies.doctor.brief_run import brief_run
 from charrnn.studies.doctor.evidence import Evidence
 from charrnn.studies.doctor.finding import Finding
@@ -35,6 +36,7 @@ from charrnn.training.session import Session, config_in, restore_session
 
 Advanced = Callable[[str, float], None]
 EVAL_CHARACTERS = 20_000
+FEWEST_CHARACTERS = 8
 PIECE = 512  # characters that a probe reads at once, about
 BRIEF_SHARE = 0.4  # of the whole visit
 
@@ -51,14 +53,17 @@ class Examination:
     seq_len: int
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values, for ``--json``."""
-        return {
-            "subject": self.subject,
-            "problems": [asdict(finding) for finding in self.problems],
-            "healthy": [asdict(finding) for finding in self.healthy],
-            "gradient_through_time": asdict(self.profile),
-            "seq_len": self.seq_len,
-        }
+        """Plain values, for ``--json``; None for NaN and inf."""
+        values: dict[str, Any] = without_nan(
+            {
+                "subject": self.subject,
+                "problems": [asdict(finding) for finding in self.problems],
+                "healthy": [asdict(finding) for finding in self.healthy],
+                "gradient_through_time": asdict(self.profile),
+                "seq_len": self.seq_len,
+            }
+        )
+        return values
 
 
 def examine_folder(path: Path, places: Places, advanced: Advanced = lambda stage, share: None) -> Examination:
@@ -68,7 +73,7 @@ def examine_folder(path: Path, places: Places, advanced: Advanced = lambda stage
         CheckpointError, DataError: there is no such run, or its text is not there any more.
     """
     folder = RunFolder.open(path)
-    return examine(*open_run(folder, places), str(folder.config), advanced)
+    return examine(*open_run(folder, places), shlex.quote(str(folder.config)), advanced)
 
 
 def open_run(folder: RunFolder, places: Places) -> tuple[Session, History]:
@@ -82,8 +87,10 @@ def examine(session: Session, history: History, config_name: str, advanced: Adva
     """Examine a session by probes on copies of its state; torch's random state is put back at the end.
 
     Raises:
-        UsageError: the run is too young to tell anything.
+        UsageError: the run is too young, or its text too short, to tell anything.
     """
+    if len(session.text.train_ids) < FEWEST_CHARACTERS:
+        raise UsageError(f"{session.text.name}: is too short to be examined; give a text of a thousand characters")
     if not history.observed and history.diverged is None:
         raise UsageError(f"{config_name}: the run has no log line yet; wait for one, or lower run.log_every")
     device = session.trainer.device

@@ -24,7 +24,8 @@ class History:
     @property
     def steps(self) -> int:
         """Steps up to the last row."""
-        return max((int(row["step"]) for row in (*self.logs, *self.evaluations)), default=0)
+        rows = (*self.logs, *self.evaluations, *([self.diverged] if self.diverged else []))
+        return max((int(row["step"]) for row in rows), default=0)
 
     @property
     def late(self) -> list[Row]:

@@ -63,7 +63,7 @@ class Answer:
 def ask(name: str, lab: Lab, advanced: Callable[[str, float], None]) -> list[Answer]:
     """Train every variant from every seed, and compare each with the first. ``name`` is one of ``QUESTIONS``."""
     question = QUESTIONS[name]
-    variants = question.variants(lab.session.config)
+    variants = [variant for variant in question.variants(lab.session.config) if lab.has_text_for(variant.config)]
     work = SEEDS * sum(variant.length for variant in variants)
     steps = lab.steps_within(BUDGET_SECONDS, work, FEWEST_STEPS, MOST_STEPS)
     done = 0

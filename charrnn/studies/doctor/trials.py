@@ -40,6 +40,11 @@ class Lab:
         planned = session.planned_steps(seconds_per_step)
         return cls(session, planned or session.trainer.steps or STEPS, seconds_per_step)
 
+    def has_text_for(self, config: Config) -> bool:
+        """Whether the training part has a window for each stream."""
+        training = config.training
+        return len(self.session.text.train_ids) >= training.batch_size * (training.seq_len + 1)
+
     def steps_within(self, seconds: float, trainings: float, fewest: int, most: int) -> int:
         """How many steps each of so many trainings may take."""
         return min(max(int(seconds / (trainings * self.seconds_per_step)), fewest), most)

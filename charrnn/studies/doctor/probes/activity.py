@@ -21,8 +21,9 @@ DEAD_RANGE = 1e-3  # a unit whose output stays within so little tells the layer 
 @dataclass(frozen=True)
 class Activity:
     """Of each layer: ``gates`` name -> share of values below 0.05 or above 0.95; ``states`` share of ``|h|`` above
-    0.97; ``dead`` units, that is those whose output never changes, out of ``units``; ``saturated_units`` of which all
-    gates are saturated nine times out of ten. ``largest_state`` is of |h| (|c| for LSTMs)."""
+    0.97 (none of a rectified one); ``dead`` units, that is those whose output never changes, out of ``units``;
+    ``saturated_units`` of which all gates are saturated nine times out of ten. ``largest_state`` is of |h| (|c| for
+    LSTMs)."""
 
     gates: list[dict[str, float]]
     states: list[float]
@@ -62,7 +63,7 @@ def watch(model: CharRNN, ids: Ids, span: tuple[int, int]) -> Activity:
         [{name: one.float().mean().item() for name, one in layer.items()} for layer in gates],
         [(h.abs() > SATURATED_STATE).float().mean().item() if _is_bounded(model) else 0.0 for h in hidden],
         [int((h.amax(dim=(0, 1)) - h.amin(dim=(0, 1)) < DEAD_RANGE).sum()) for h in hidden],
-        [_saturated_units(layer, h) for layer, h in zip(gates, hidden, strict=True)],
+        [_saturated_units(layer, h) if _is_bounded(model) else 0 for layer, h in zip(gates, hidden, strict=True)],
         model.config.hidden_size,
         max(step.states[k][-1].abs().max().item() for step in steps for k in layers),
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from statistics import mean
 
 import torch
 
@@ -33,7 +34,7 @@ class Reading:
 
     def cold_cost(self, first: int) -> float:
         """What a zero state costs over the first so many characters, nats per character."""
-        return sum(self.cold[:first]) / first - sum(self.carried[:first]) / first
+        return mean(self.cold[:first]) - mean(self.carried[:first])
 
 
 @torch.inference_mode()

@@ -38,11 +38,10 @@ def compare_parts(text: EncodedText) -> Texts:
     held_out = max(min(len(val), len(train) // 5), 1)
     known, rest = train[:-held_out], train[-held_out:]
     size = len(text.vocabulary)
-    unseen = unseen_in_training(text)
-    in_val = sum(int((val == symbol).sum()) for symbol in unseen)
+    unseen = [count for symbol in unseen_in_training(text) if (count := int((val == symbol).sum()))]
     return Texts(
         bigram_loss(known, val, size) - bigram_loss(known, rest, size),
-        in_val / max(len(val), 1),
+        sum(unseen) / max(len(val), 1),
         len(unseen),
         share_repeated(train, val),
         share_repeated(known, rest),

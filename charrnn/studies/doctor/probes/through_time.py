@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from charrnn.model.charrnn import CharRNN, cross_entropy
 from charrnn.model.hidden import detach
@@ -43,12 +44,12 @@ class Profile:
     def relative(self) -> list[float]:
         """``state``, in units of its first number."""
         start = self.state[0]
-        return [norm / start if start > LOWEST else 0.0 for norm in self.state]
+        return [0.0 if start <= LOWEST else norm / start for norm in self.state]
 
     @property
     def reach(self) -> int | None:
         """The k at which it has fallen below 1 % for good; None if it does not within the horizon."""
-        above = [k for k, share in enumerate(self.relative) if share >= SMALL]
+        above = [k for k, share in enumerate(self.relative) if not share < SMALL]
         last = above[-1] if above else 0
         return last + 1 if last + 1 < len(self.state) else None
 
@@ -56,7 +57,7 @@ class Profile:
     def decay(self) -> float:
         """Factor per character: the slope of a straight line through the logarithms, as far as they are above 1e-6."""
         shares = np.array(self.relative)
-        kept = np.flatnonzero(shares > 1e-6)
+        kept = np.flatnonzero((shares > 1e-6) & np.isfinite(shares))
         if len(kept) < 2:
             return 0.0
         return float(np.exp(np.polyfit(kept, np.log(shares[kept]), 1)[0]))
@@ -67,17 +68,27 @@ class Profile:
         return math.log(2) / -math.log(self.decay) if 0 < self.decay < 1 else (0.0 if self.decay == 0 else math.inf)
 
     def beyond(self, seq_len: int) -> float:
-        """The share of the whole that lies ``seq_len`` steps back and more: what truncation there leaves out."""
+        """The share of the whole that lies ``seq_len`` steps back and more: what truncation there leaves out. NaN where
+        numbers are none."""
         total = sum(self.state)
-        return sum(self.state[seq_len:]) / total if total > LOWEST else 0.0
+        return 0.0 if total <= LOWEST else sum(self.state[seq_len:]) / total
 
 
 def gradient_through_time(model: CharRNN, ids: Ids, span: tuple[int, int], horizon: int = HORIZON) -> Profile:
     """The profile of a model on some pieces of text, each read from a carried state.
 
-    ``model`` is used in float32 without dropout, and is left as it was, but for its training mode and its gradients.
+    ``model`` is used in float32 without dropout, and is left as it was.
     """
-    x = pieces(ids, span, WARM_UP + horizon + 2).to(model.decoder.bias.device)
+    was_training = model.training
+    model.eval()
+    try:
+        return _profile(model, pieces(ids, span, WARM_UP + horizon + 2), horizon)
+    finally:
+        model.train(was_training)
+
+
+def _profile(model: CharRNN, x: Tensor, horizon: int) -> Profile:
+    x = x.to(model.decoder.bias.device)
     warm = max(x.shape[1] - horizon - 2, 0)
     hidden = model.zero_hidden(len(x))
     if warm:

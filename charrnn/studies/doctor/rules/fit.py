@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from statistics import mean
 
 from charrnn.studies.doctor.evidence import Evidence
@@ -41,9 +42,11 @@ def overfitting(evidence: Evidence) -> Finding | None:
     )
 
 
-def too_small(evidence: Evidence) -> Finding:
+def too_small(evidence: Evidence) -> Finding | None:
     """Can a new network learn one batch by heart?"""
     first, last = evidence.memorised[0], mean(evidence.memorised[-5:])
+    if not math.isfinite(last):
+        return None  # it diverged, which is not for want of units
     model = evidence.config.model
     measured = f"one batch, {len(evidence.memorised)} times: loss {first:.2f} to {last:.2f}"
     threshold = f"{NOT_MEMORISED:.0%} of its start (calibrated; the check is that of https://cs231n.github.io/neural-networks-3/)"

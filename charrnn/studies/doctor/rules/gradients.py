@@ -19,8 +19,9 @@ def through_time(evidence: Evidence) -> Finding:
     """Does the gradient explode or vanish on its way back? Measured on the profile, of the run and of a new network."""
     seq_len = evidence.config.training.seq_len
     for profile, whose in ((evidence.profile, ""), (evidence.new_profile, " of a new network")):
-        if (growth := max(profile.relative)) > GROWS or not math.isfinite(growth):
-            return _exploding(evidence, profile, whose)
+        relative = profile.relative
+        if not relative[_largest(relative)] <= GROWS:
+            return _exploding(evidence, relative, whose)
         if profile.reach is not None and profile.reach <= min(SHORT_REACH, seq_len):
             return _vanishing(evidence, profile, whose)
     return healthy(
@@ -37,15 +38,20 @@ def describe(profile: Profile) -> str:
     return f"times {profile.decay:.2f} per character, half-life {profile.half_life:.1f} characters, {reach}"
 
 
-def _exploding(evidence: Evidence, profile: Profile, whose: str) -> Finding:
-    first = next((k for k, share in enumerate(profile.relative) if not share <= GROWS), 0)
+def _largest(relative: list[float]) -> int:
+    """Where the largest is; what is no number at all counts as larger."""
+    return max(range(len(relative)), key=lambda k: relative[k] if math.isfinite(relative[k]) else math.inf)
+
+
+def _exploding(evidence: Evidence, relative: list[float], whose: str) -> Finding:
+    first, largest = next(k for k, share in enumerate(relative) if not share <= GROWS), _largest(relative)
     norm = evidence.history.median("grad_norm_median")
     fixes = [f"training.seq_len={max(first - 1, 1)}"] if first > 2 else []
     return Finding(
         "exploding-gradients",
         True,
         f"The gradient{whose} explodes through time.",
-        f"{max(profile.relative):.3g} times as large {profile.relative.index(max(profile.relative))} characters back "
+        f"{relative[largest]:.3g} times as large {largest} characters back "
         f"as at the loss, over {GROWS:g} times from {first} on; the whole gradient's norm is {norm:.2g}",
         f"{GROWS:g} times (calibrated); see Pascanu, Mikolov and Bengio 2013, https://arxiv.org/abs/1211.5063",
         "What happened long ago outweighs what happened just now, and its direction is noise. Clipping bounds the "
@@ -68,10 +74,12 @@ def _vanishing(evidence: Evidence, profile: Profile, whose: str) -> Finding:
     )
 
 
-def truncation(evidence: Evidence) -> Finding:
+def truncation(evidence: Evidence) -> Finding | None:
     """How much of the gradient through time lies behind the window's edge?"""
     seq_len = evidence.config.training.seq_len
     share = evidence.profile.beyond(seq_len)
+    if math.isnan(share):
+        return None
     measured = f"{share:.0%} of the gradient through time lies {seq_len} characters back or more"
     threshold = f"{CUT:.0%} (calibrated)"
     if share <= CUT:

@@ -12,10 +12,12 @@ STILL = 1e-9  # update-to-weight ratio: nothing moves
 NEXT_CHARACTER = 1
 
 
-def misaligned(evidence: Evidence) -> Finding:
+def misaligned(evidence: Evidence) -> Finding | None:
     """Are the targets the next characters? The predictions tell which ones it was taught."""
     offsets = evidence.reading.offsets
     best, right = evidence.reading.predicts, offsets[NEXT_CHARACTER]
+    if not all(map(math.isfinite, offsets.values())):
+        return None
     threshold = f"{MISALIGNED_BELOW:g} times the loss on the next character (calibrated)"
     if offsets[best] >= MISALIGNED_BELOW * right:
         return healthy(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from charrnn.studies.doctor.evidence import Evidence
 from charrnn.studies.doctor.finding import Finding, healthy
 from charrnn.studies.doctor.trials import RATE_FACTOR, USUAL_MOMENTUM
@@ -12,7 +14,7 @@ CLIMB = 1.15  # times the smallest training loss before
 LATER_ROWS = 10
 
 
-def rate(evidence: Evidence) -> Finding:
+def rate(evidence: Evidence) -> Finding | None:
     """Would an eighth, or eight times, of the rate do better?"""
     trials = evidence.trials
     limit = CLEAR_GAIN * evidence.entropies["unigram"]
@@ -28,6 +30,8 @@ def rate(evidence: Evidence) -> Finding:
     measured = f"validation loss after {trials.steps} steps, rates scaled to that length: {losses}"
     lower, higher = trials.gain("lower rate"), trials.gain("higher rate")
     if max(lower, higher) <= limit:
+        if not math.isfinite(trials.loss("same")):
+            return None  # nothing to compare with
         return healthy("rate", "The learning rate is about right.", measured, threshold)
     high = lower > higher
     return Finding(
@@ -70,7 +74,7 @@ def momentum(evidence: Evidence) -> Finding | None:
         threshold,
         f"A step keeps 1 / (1 - {value:g}) = {1 / (1 - value):.0f} times its own size from the ones before it: the "
         "weights swing past the minimum and back, and the loss bounces.",
-        evidence.command(f"'{fix}'"),
+        evidence.command(fix),
     )
 
 
@@ -81,7 +85,10 @@ def second_moment(evidence: Evidence) -> Finding | None:
     beta2 = evidence.config.training.betas[1]
     rows = evidence.history.observed
     ratios = [
-        max((seen["second_moment_ratio"] for name, seen in row["tensors"].items() if "weight" in name), default=0.0)
+        max(
+            (seen.get("second_moment_ratio") or 0.0 for name, seen in row["tensors"].items() if "weight" in name),
+            default=0.0,
+        )
         for row in rows
     ]
     threshold = f"{LAGGING:g}, with a loss that climbs by {CLIMB - 1:.0%} after it (calibrated)"
@@ -98,7 +105,7 @@ def second_moment(evidence: Evidence) -> Finding | None:
                 f"Adam divides by an average of g^2 over about 1 / (1 - {beta2:g}) = {1 / (1 - beta2):,.0f} steps. "
                 "When gradients grow suddenly that is too small, and the steps are far too large.",
                 evidence.command(
-                    f"'training.betas=[{evidence.config.training.betas[0]:g},0.95]'", "training.grad_clip=1"
+                    f"training.betas=[{evidence.config.training.betas[0]:g},0.95]", "training.grad_clip=1"
                 ),
             )
     largest = max(ratios, default=0.0)

@@ -61,9 +61,11 @@ def _never_carried(evidence: Evidence, carried: float) -> Finding:
     )
 
 
-def cold_state(evidence: Evidence) -> Finding:
+def cold_state(evidence: Evidence) -> Finding | None:
     """Can the model read from a zero state, as sampling does?"""
     excess = evidence.val_loss_cold - evidence.val_loss
+    if not math.isfinite(excess):
+        return None
     limit = COLD_EXCESS * evidence.entropies["unigram"]
     measured = f"validation loss {evidence.val_loss:.3g} carried, {evidence.val_loss_cold:.3g} cold"
     threshold = f"{limit:.2g} nats more, {COLD_EXCESS:.0%} of the unigram entropy (calibrated)"

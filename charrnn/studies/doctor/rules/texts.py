@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+
 from charrnn.studies.doctor.evidence import Evidence
 from charrnn.studies.doctor.finding import Finding, healthy
 
@@ -26,7 +28,7 @@ def foreign_text(evidence: Evidence) -> Finding:
         measured,
         threshold,
         "The validation loss measures a text that the model was never taught: it says little about how well it learns.",
-        f"charrnn corpus stats {_source(evidence)}",
+        _statistics(evidence),
     )
 
 
@@ -65,10 +67,11 @@ def duplicates(evidence: Evidence) -> Finding:
         measured,
         threshold,
         "The validation loss rewards learning by heart: it will fall on, and hide overfitting.",
-        f"charrnn corpus stats {_source(evidence)}",
+        _statistics(evidence),
     )
 
 
-def _source(evidence: Evidence) -> str:
+def _statistics(evidence: Evidence) -> str:
     source = evidence.config.corpus.source
-    return source if isinstance(source, str) else " ".join(source)
+    sources = [source] if isinstance(source, str) else source
+    return " && ".join(f"charrnn corpus stats {shlex.quote(one)}" for one in sources)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from charrnn.studies.doctor.evidence import Evidence
 from charrnn.studies.doctor.finding import Finding, healthy
 
@@ -77,9 +79,11 @@ def dead_units(evidence: Evidence) -> Finding:
     )
 
 
-def precision(evidence: Evidence) -> Finding:
+def precision(evidence: Evidence) -> Finding | None:
     """Is the arithmetic exact enough for gradients, and do the weights keep small updates?"""
     numerics = evidence.numerics
+    if not math.isfinite(numerics.gradient):
+        return None  # no number at all is no rounding error
     measured = (
         f"gradient {numerics.gradient:.1e} from its float64 value, loss {numerics.loss:.1e}; "
         f"{numerics.coarse:.0%} of the weights would fit bfloat16"

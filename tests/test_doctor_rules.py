@@ -1,0 +1,652 @@
+"""The rules: silent on a healthy training, and each at its threshold; what they say can be acted on."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import math
+import pkgutil
+import re
+import shlex
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import click
+import pytest
+
+from charrnn.cli import cli
+from charrnn.config.loader import load_config
+from charrnn.config.schema import Config
+from charrnn.runs.metrics import Row
+from charrnn.studies.doctor import rules
+from charrnn.studies.doctor.evidence import Evidence
+from charrnn.studies.doctor.finding import Finding
+from charrnn.studies.doctor.history import read_history
+from charrnn.studies.doctor.probes.activity import Activity
+from charrnn.studies.doctor.probes.numerics import Numerics
+from charrnn.studies.doctor.probes.reading import Reading
+from charrnn.studies.doctor.probes.texts import Texts
+from charrnn.studies.doctor.probes.through_time import Profile
+from charrnn.studies.doctor.rules import RULES, fit, gradients, mechanics, rates, state, texts, units
+from charrnn.studies.doctor.trials import Trials
+
+Rule = Callable[[Evidence], Finding | None]
+NAN, INF = math.nan, math.inf
+UNIFORM, UNIGRAM, BIGRAM = 4.0, 3.0, 2.4
+JUST = 1e-3
+INSIDE, BEYOND = 1 - JUST, 1 + JUST  # of a threshold that must not be exceeded
+
+
+def a_config(*assignments: str) -> Config:
+    return load_config(None, ["corpus.source=my.txt", "training.max_steps=1000", *assignments])
+
+
+def tensors(**changes: Any) -> dict[str, dict[str, float]]:
+    seen = {"grad_norm": 0.1, "weight_norm": 10.0, "update_ratio": 1e-3, "second_moment_ratio": 1.5, **changes}
+    return {"embedding.weight": dict(seen), "decoder.bias": dict(seen)}
+
+
+def log_rows(**changes: Any) -> list[Row]:
+    """Twenty log lines of a training that learns; a change may be a function of the row's number."""
+    rows = []
+    for number in range(20):
+        row: Row = {"step": 50 * (number + 1), "train_loss": 2.0 - 0.01 * number, "chars_per_sec": 1e4}
+        row |= {"grad_norm_median": 0.5, "grad_norm_p99": 1.0, "clipped": 0.1, "taught_positions": 1.0}
+        row |= {"carried_streams": 1.0, "optimizer_steps": row["step"], "loss_by_position": [2.0] * 16}
+        row |= {"largest_logit": 9.0, "largest_state": 3.0, "tensors": tensors()}
+        rows.append(row | {key: value(number) if callable(value) else value for key, value in changes.items()})
+    return rows
+
+
+def evaluations(*losses: float) -> list[Row]:
+    return [{"step": 500 * number, "val_loss": loss} for number, loss in enumerate(losses, start=1)]
+
+
+def some_activity(**changes: Any) -> Activity:
+    gates = [{"input": 0.1, "forget": 0.1, "output": 0.1}]
+    return replace(Activity(gates, [0.0], [0], [0], 1000, 3.0), **changes)
+
+
+def gates_at(share: float) -> Activity:
+    return some_activity(gates=[{"input": share, "forget": share, "output": share}])
+
+
+FADING = Profile([0.9**k for k in range(129)], [0.9**k for k in range(129)])
+READING = Reading([3.0] * 4 + [2.0] * 252, [2.0] * 256, {-1: 8.0, 0: 8.0, 1: 2.0, 2: 4.0, 3: 4.0})
+TRIALS = Trials(60, {"same": [2.5, 2.6], "lower rate": [2.8, 2.8], "higher rate": [2.7, INF]})
+HEALTHY = Evidence(
+    config_name="my.yaml",
+    config=a_config(),
+    history=read_history([*log_rows(), *evaluations(2.2, 2.1)]),
+    entropies={"uniform": UNIFORM, "unigram": UNIGRAM, "bigram": BIGRAM, "trigram": 2.0},
+    texts=Texts(0.01, 0.0, 0, 0.02, 0.02),
+    profile=FADING,
+    activity=some_activity(),
+    new_profile=FADING,
+    new_activity=some_activity(),
+    reading=READING,
+    numerics=Numerics(1e-7, 1e-6, 0.01),
+    val_loss=2.1,
+    val_loss_cold=2.11,
+    memorised=[UNIFORM] + [2.0] * 50 + [0.1] * 49,
+    trials=TRIALS,
+)
+
+
+def but(**changes: Any) -> Evidence:
+    return replace(HEALTHY, **changes)
+
+
+def logged(*more: Row, config: Any = HEALTHY.config, **changes: Any) -> Evidence:
+    """With other log lines, and rows after them."""
+    return but(history=read_history([*log_rows(**changes), *more]), config=config)
+
+
+def set_to(*assignments: str) -> Evidence:
+    return but(config=a_config(*assignments))
+
+
+def offsets(**changes: float) -> Evidence:
+    values = {int(key.removeprefix("at_").replace("minus_", "-")): value for key, value in changes.items()}
+    return but(reading=replace(READING, offsets=READING.offsets | values))
+
+
+def profiles(**norms: list[float]) -> Evidence:
+    return but(**{name: Profile(values, None) for name, values in norms.items()})
+
+
+def spike(height: float) -> list[float]:
+    return [1.0] * 20 + [height] + [1.0] * 80
+
+
+def reaching(reach: int) -> list[float]:
+    return [1.0] * reach + [0.0] * 50
+
+
+def cut(share: float, seq_len: int = 64) -> list[float]:
+    """A profile with this share from ``seq_len`` on."""
+    return [1.0] * seq_len + [seq_len * share / (1 - share) / 30] * 30
+
+
+def first_piece(excess: float, cold_cost: float) -> Evidence:
+    """Windows of 64 in 16 pieces: the first four characters cost so much more in training, and so much when cold."""
+    reading = replace(READING, cold=[2.0 + cold_cost] * 4 + [2.0] * 252)
+    return replace(logged(loss_by_position=[2.0 + excess] + [2.0] * 15), reading=reading)
+
+
+def tried(**losses: list[float]) -> Evidence:
+    return but(trials=Trials(60, TRIALS.losses | {name.replace("_", " "): loss for name, loss in losses.items()}))
+
+
+def with_momentum(gain: float, *assignments: str) -> Evidence:
+    return replace(tried(less_momentum=[2.5 - gain, 2.6 - gain]), config=a_config(*assignments))
+
+
+def lagging(ratio: float, climb: float) -> Evidence:
+    """At the twelfth line the second moment lags; the loss rises from 2 to ``climb`` times that after it."""
+    return logged(
+        train_loss=lambda number: 2.0 * climb if number == 15 else 2.0,
+        tensors=lambda number: tensors(second_moment_ratio=ratio if number == 11 else 1.0),
+    )
+
+
+def trained_to(loss: float, **changes: Any) -> Evidence:
+    return replace(logged(train_loss=loss), **changes)
+
+
+def scored(last: float, train_loss: float = 1.0) -> Evidence:
+    return logged(*evaluations(2.3, 2.0, last), train_loss=train_loss)
+
+
+RATE_LIMIT = rates.CLEAR_GAIN * UNIGRAM
+COLD_LIMIT = state.COLD_EXCESS * UNIGRAM
+WORST_FIT = 2.0 + fit.WORSE * UNIGRAM
+SHORTEST = gradients.SHORT_REACH
+STEPS = {"optimizer_steps": lambda number: 50 * (number + 1) - 3}
+LOST = {"optimizer_steps": lambda number: 50 * (number + 1) - 4}
+LATE = {"step": 1000, "steps_not_finite": 3}
+SGD = ("training.optimizer=sgd", "training.momentum=0.99")
+ADAM = ("training.betas=[0.99,0.9]",)
+NEVER = gradients.NEVER_FACTOR
+
+
+@dataclass(frozen=True)
+class Case:
+    """``inside`` the threshold the rule is silent, ``beyond`` it finds ``name``."""
+
+    rule: Rule
+    name: str
+    inside: Evidence
+    beyond: Evidence
+    says: str = ""  # in the beyond's title, measured or command
+
+
+def misaligned_cases() -> list[Case]:
+    limit = mechanics.MISALIGNED_BELOW * 2.0
+    return [
+        Case(
+            mechanics.misaligned,
+            "targets-misaligned",
+            offsets(**{key: limit * BEYOND}),
+            offsets(**{key: limit * INSIDE}),
+            which,
+        )
+        for key, which in (
+            ("at_minus_1", "the character before"),
+            ("at_0", "the character that it reads"),
+            ("at_2", "the character 2 places on"),
+            ("at_3", "the character 3 places on"),
+        )
+    ]
+
+
+def clipping_cases() -> list[Case]:
+    clip = 1.0
+    norm = gradients.RULES_FACTOR * clip
+    rules_now = {"grad_norm_median": norm * BEYOND, "grad_norm_p99": 30.0, "clipped": gradients.RULES_SHARE + JUST}
+    weak = ("training.grad_clip=30",)
+    return [
+        Case(
+            gradients.clipping,
+            "clipping-rules",
+            logged(**rules_now | {"grad_norm_median": norm * INSIDE}),
+            logged(**rules_now),
+        ),
+        Case(
+            gradients.clipping,
+            "clipping-rules",
+            logged(**rules_now | {"clipped": gradients.RULES_SHARE - JUST}),
+            logged(**rules_now),
+        ),
+        Case(
+            gradients.clipping,
+            "clipping-never",
+            logged(grad_norm_p99=30 / NEVER * BEYOND, clipped=0.0, config=a_config(*weak)),
+            logged(grad_norm_p99=30 / NEVER * INSIDE, clipped=0.0, config=a_config(*weak)),
+        ),
+        Case(
+            gradients.clipping,
+            "clipping-never",
+            logged(grad_norm_p99=lambda number: 30 / NEVER * (BEYOND if number == 0 else 0.1), config=a_config(*weak)),
+            logged(grad_norm_p99=30 / NEVER * 0.1, grad_norm_median=1e-9, config=a_config(*weak)),
+        ),
+    ]
+
+
+def profile_cases() -> list[Case]:
+    grow, vanish = "exploding-gradients", "vanishing-gradients"
+    found = []
+    for which in ("profile", "new_profile"):
+        for name, inside, beyond in (
+            (grow, spike(gradients.GROWS * INSIDE), spike(gradients.GROWS * BEYOND)),
+            (grow, spike(1.0), spike(INF)),
+            (grow, spike(1.0), spike(NAN)),
+            (grow, spike(1.0), [NAN] * 100),
+            (vanish, reaching(SHORTEST + 1), reaching(SHORTEST)),
+        ):
+            says = " of a new network" if which == "new_profile" else ""
+            one, other = profiles(**{which: inside}), profiles(**{which: beyond})
+            found.append(Case(gradients.through_time, name, one, other, says))
+    short = a_config(f"training.seq_len={SHORTEST - 1}")  # nothing reaches further than its windows
+    one, other = (replace(profiles(profile=reaching(reach)), config=short) for reach in (SHORTEST, SHORTEST - 1))
+    return [*found, Case(gradients.through_time, vanish, one, other)]
+
+
+def state_cases() -> list[Case]:
+    noise = state.NOISE * 1.0
+    assert noise > COLD_LIMIT, "else the second number decides"
+    return [
+        Case(
+            state.carried_state,
+            "state-never-carried",
+            logged(carried_streams=state.CARRIED * BEYOND),
+            logged(carried_streams=state.CARRIED * INSIDE),
+        ),
+        Case(
+            state.carried_state,
+            "state-never-carried",
+            set_to(f"training.state_reset={state.CARRIED * INSIDE}"),
+            set_to(f"training.state_reset={state.CARRIED}"),
+        ),
+        Case(
+            state.carried_state,
+            "state-is-noise",
+            first_piece(noise * INSIDE, 1.0),
+            first_piece(noise * BEYOND, 1.0),
+            "the first 4 of 64",
+        ),
+        Case(
+            state.carried_state,
+            "state-is-noise",
+            first_piece(COLD_LIMIT * INSIDE, COLD_LIMIT),
+            first_piece(COLD_LIMIT * BEYOND, COLD_LIMIT),
+        ),
+        Case(state.carried_state, "state-is-noise", first_piece(1.0, -0.1), first_piece(1.0, 0.1)),
+        Case(
+            state.cold_state,
+            "state-never-cold",
+            but(val_loss_cold=2.1 + COLD_LIMIT * INSIDE),
+            but(val_loss_cold=2.1 + COLD_LIMIT * BEYOND),
+        ),
+    ]
+
+
+def rate_cases() -> list[Case]:
+    def losses(gain: float) -> list[float]:
+        return [2.5 - gain, 2.6 - gain]
+
+    near, far = losses(RATE_LIMIT * INSIDE), losses(RATE_LIMIT * BEYOND)
+    return [
+        Case(rates.rate, "rate-too-high", tried(lower_rate=near), tried(lower_rate=far), "too high"),
+        Case(rates.rate, "rate-too-low", tried(higher_rate=near), tried(higher_rate=far), "too low"),
+        Case(rates.rate, "rate-too-high", tried(same=[2.5, 2.5]), tried(same=[2.5, INF]), "diverged at the rate"),
+        *(
+            Case(
+                rates.momentum,
+                "too-much-momentum",
+                with_momentum(RATE_LIMIT * INSIDE, *settings),
+                with_momentum(RATE_LIMIT * BEYOND, *settings),
+                fixed,
+            )
+            for settings, fixed in ((SGD, "training.momentum=0.9"), (ADAM, "training.betas=[0.9,0.9]"))
+        ),
+        *(
+            Case(
+                rates.second_moment, "second-moment-lags", inside, lagging(rates.LAGGING * BEYOND, rates.CLIMB * BEYOND)
+            )
+            for inside in (
+                lagging(rates.LAGGING * INSIDE, rates.CLIMB * BEYOND),
+                lagging(rates.LAGGING * BEYOND, rates.CLIMB * INSIDE),
+            )
+        ),
+    ]
+
+
+def unit_cases() -> list[Case]:
+    rough, coarse = units.ROUGH_GRADIENT, units.COARSE
+    start, now, dead = units.SATURATED_START, units.SATURATED, round(1000 * units.DEAD)
+    poor = {"config": HEALTHY.config, "train_loss": BIGRAM * BEYOND}
+    return [
+        Case(
+            units.initialisation,
+            "bad-initialisation",
+            but(memorised=[units.HIGH_START * UNIFORM * INSIDE, 0.1]),
+            but(memorised=[units.HIGH_START * UNIFORM * BEYOND, 0.1]),
+        ),
+        Case(
+            units.saturation,
+            "saturated-gates",
+            but(new_activity=gates_at(start)),
+            but(new_activity=gates_at(start * BEYOND)),
+        ),
+        Case(
+            units.saturation,
+            "saturated-gates",
+            replace(logged(**poor), activity=gates_at(now)),
+            replace(logged(**poor), activity=gates_at(now * BEYOND)),
+        ),
+        Case(
+            units.saturation,
+            "saturated-gates",
+            trained_to(BIGRAM * INSIDE, activity=gates_at(1.0)),
+            trained_to(BIGRAM * BEYOND, activity=gates_at(1.0)),
+        ),
+        *(
+            Case(
+                units.dead_units,
+                "dead-units",
+                but(activity=some_activity(dead=[dead]), config=a_config(f"model.cell={cell}")),
+                but(activity=some_activity(dead=[dead + 1]), config=a_config(f"model.cell={cell}")),
+                "model.cell=rnn_tanh" if cell == "rnn_relu" else "",
+            )
+            for cell in ("lstm", "rnn_relu")
+        ),
+        Case(
+            units.precision,
+            "precision",
+            but(numerics=Numerics(1e-7, rough * INSIDE, 0.0)),
+            but(numerics=Numerics(1e-7, rough * BEYOND, 0.0)),
+        ),
+        Case(
+            units.precision,
+            "precision",
+            but(numerics=Numerics(1e-7, 1e-7, coarse * INSIDE)),
+            but(numerics=Numerics(1e-7, 1e-7, coarse * BEYOND)),
+        ),
+    ]
+
+
+def fit_cases() -> list[Case]:
+    known = UNIGRAM * fit.PLATEAU
+    few = read_history([row | {"step": fit.FEWEST_STEPS - 1} for row in log_rows(train_loss=UNIGRAM)])
+    last = fit.NOT_MEMORISED * UNIFORM
+    return [
+        Case(
+            fit.overfitting, "overfitting", scored(WORST_FIT * INSIDE), scored(WORST_FIT * BEYOND), "since step 1,000"
+        ),
+        Case(
+            fit.overfitting,
+            "overfitting",
+            scored(WORST_FIT * BEYOND, train_loss=WORST_FIT * BEYOND + JUST),
+            scored(WORST_FIT * BEYOND, train_loss=WORST_FIT),
+        ),
+        Case(
+            fit.too_small,
+            "underfitting",
+            but(memorised=[UNIFORM] + [last * INSIDE] * 60),
+            but(memorised=[UNIFORM] + [last * BEYOND] * 60),
+        ),
+        Case(fit.unigram_plateau, "unigram-plateau", trained_to(known * INSIDE), trained_to(known * BEYOND)),
+        Case(fit.unigram_plateau, "unigram-plateau", but(history=few), trained_to(UNIGRAM)),
+    ]
+
+
+CASES = [
+    *misaligned_cases(),
+    Case(
+        mechanics.last_character_only,
+        "last-character-only",
+        logged(taught_positions=0.995),
+        logged(taught_positions=1 / 64),
+        "1.6%",
+    ),
+    Case(mechanics.optimizer_reset, "optimizer-reset", logged(LATE, **STEPS), logged(LATE, **LOST)),
+    Case(
+        mechanics.optimizer_reset,
+        "optimizer-reset",
+        HEALTHY,
+        logged(optimizer_steps=lambda number: 50 * (number + 1) - (number == 7)),
+        "before step 400",
+    ),
+    Case(
+        mechanics.frozen,
+        "frozen-parameters",
+        logged(tensors=tensors(update_ratio=mechanics.STILL * BEYOND)),
+        logged(tensors=tensors(update_ratio=mechanics.STILL * INSIDE)),
+        "decoder.bias, embedding.weight",
+    ),
+    Case(mechanics.diverged, "diverged", HEALTHY, logged(LATE), "before step 1,000"),
+    *clipping_cases(),
+    *profile_cases(),
+    Case(
+        gradients.truncation,
+        "truncation-too-short",
+        profiles(profile=cut(gradients.CUT * INSIDE)),
+        profiles(profile=cut(gradients.CUT * BEYOND)),
+    ),
+    *state_cases(),
+    *rate_cases(),
+    *unit_cases(),
+    *fit_cases(),
+    Case(
+        texts.foreign_text,
+        "validation-unlike-training",
+        but(texts=Texts(texts.FOREIGN, 0, 0, 0, 0)),
+        but(texts=Texts(texts.FOREIGN * BEYOND, 0, 0, 0, 0)),
+    ),
+    Case(
+        texts.unseen_characters,
+        "unseen-characters",
+        but(texts=Texts(0, texts.UNSEEN, 1, 0, 0)),
+        but(texts=Texts(0, texts.UNSEEN * BEYOND, 1, 0, 0)),
+    ),
+    *(
+        Case(
+            texts.duplicates,
+            "duplicates",
+            but(texts=Texts(0, 0, 0, repeats + texts.DUPLICATED * INSIDE, repeats)),
+            but(texts=Texts(0, 0, 0, repeats + texts.DUPLICATED * BEYOND, repeats)),
+        )
+        for repeats in (0.0, 0.4)
+    ),
+]
+
+
+def check_command(command: str) -> None:
+    """It can be given as it is: such a command, such options, such settings."""
+    words = shlex.split(command, comments=True)
+    assert words[0] == "charrnn"
+    assert "nan" not in command
+    assert "inf" not in command
+    group: click.Command = cli
+    rest = words[1:]
+    while isinstance(group, click.Group):
+        assert rest[0] in group.commands, command
+        group, rest = group.commands[rest[0]], rest[1:]
+    context = group.make_context(group.name, list(rest))  # raises for an option that there is not
+    assert context.params.get("config_name", "my.yaml") == "my.yaml"
+    load_config(None, ["corpus.source=my.txt", "training.max_steps=1000", *context.params.get("assignments", ())])
+
+
+def check_problem(finding: Finding) -> None:
+    assert finding.problem
+    assert re.fullmatch(r"[a-z]+(-[a-z]+)*", finding.name)
+    assert finding.title.endswith(".")
+    assert finding.title[0].isupper()
+    assert re.search(r"\d", finding.measured)
+    assert re.search(r"\d", finding.threshold) or finding.name in WITHOUT_NUMBER
+    assert len(finding.meaning) > 30
+    assert finding.meaning.endswith(".")
+    check_command(finding.command)
+
+
+# Where the threshold is that it must not happen at all.
+WITHOUT_NUMBER = {"diverged", "last-character-only", "optimizer-reset"}
+
+
+def number(case: Case) -> str:
+    return f"{case.rule.__name__}-{case.name}"
+
+
+class TestHealthy:
+    @pytest.mark.parametrize("rule", RULES)
+    def test_silent(self, rule: Rule) -> None:
+        finding = rule(HEALTHY)
+        if finding is not None:
+            assert not finding.problem
+            assert finding.title.endswith(".")
+            assert re.search(r"\d", finding.measured)
+            assert finding.threshold
+            assert (finding.meaning, finding.command) == ("", "")
+
+    def test_most_have_good_news(self) -> None:
+        silent = [rule.__name__ for rule in RULES if rule(HEALTHY) is None]
+        assert silent == ["momentum", "diverged"]
+        names = [finding.name for rule in RULES if (finding := rule(HEALTHY))]
+        assert len(set(names)) == len(names)
+
+
+class TestThresholds:
+    @pytest.mark.parametrize("case", CASES, ids=number)
+    def test_inside(self, case: Case) -> None:
+        finding = case.rule(case.inside)
+        assert finding is None or not finding.problem, finding
+
+    @pytest.mark.parametrize("case", CASES, ids=number)
+    def test_beyond(self, case: Case) -> None:
+        finding = case.rule(case.beyond)
+        assert finding is not None
+        assert finding.name == case.name
+        check_problem(finding)
+        assert case.says in f"{finding.title} {finding.measured} {shlex.split(finding.command, comments=True)}"
+
+    @pytest.mark.parametrize("rule", RULES)
+    def test_every_rule_has_a_case(self, rule: Rule) -> None:
+        assert any(case.rule is rule for case in CASES)
+
+
+LATE_ONLY = but(history=read_history([{"step": 3, "steps_not_finite": 3}]))
+
+
+class TestNothingToSay:
+    @pytest.mark.parametrize(
+        ("rule", "evidence"),
+        [
+            *((rule, but(history=read_history([]))) for rule in (mechanics.last_character_only, mechanics.frozen)),
+            *((rule, LATE_ONLY) for rule in (mechanics.last_character_only, mechanics.frozen, rates.second_moment)),
+            *((rule, LATE_ONLY) for rule in (state.carried_state, gradients.clipping, fit.unigram_plateau)),
+            *((rule, LATE_ONLY) for rule in (mechanics.optimizer_reset, fit.overfitting)),
+            (mechanics.diverged, HEALTHY),
+            (mechanics.optimizer_reset, but(history=read_history([{"step": 1, "train_loss": 2.0}]))),
+            (gradients.clipping, set_to("training.grad_clip=null")),
+            (rates.second_moment, replace(lagging(1e6, 2.0), config=a_config("training.optimizer=sgd"))),
+            (rates.momentum, HEALTHY),
+            (fit.overfitting, logged(*evaluations(2.0))),
+            (state.carried_state, logged(loss_by_position=[2.0])),
+            (
+                state.carried_state,
+                but(history=read_history(log_rows()[: 2 * state.FEWEST_ROWS - 3])),
+            ),
+            (rates.rate, tried(same=[INF, INF], lower_rate=[INF, INF], higher_rate=[INF, INF])),
+            (mechanics.misaligned, offsets(at_minus_1=NAN)),
+            (mechanics.misaligned, offsets(at_1=NAN)),
+            (state.cold_state, but(val_loss=NAN, val_loss_cold=NAN)),
+            (units.precision, but(numerics=Numerics(NAN, NAN, 0.0))),
+            (fit.too_small, but(memorised=[UNIFORM] + [NAN] * 60)),
+            (gradients.truncation, profiles(profile=[NAN] * 100)),
+        ],
+    )
+    def test_where_there_are_no_data(self, rule: Rule, evidence: Evidence) -> None:
+        assert rule(evidence) is None
+
+    def test_a_network_that_overflowed(self) -> None:
+        """Where nothing is a number there is no telling: only what is plain is said, and nothing falls over."""
+        evidence = replace(
+            LATE_ONLY,
+            profile=Profile([NAN] * 129, [NAN] * 129),
+            reading=Reading([NAN] * 256, [NAN] * 256, dict.fromkeys((-1, 0, 1, 2, 3), NAN)),
+            numerics=Numerics(NAN, NAN, 0.0),
+            val_loss=NAN,
+            val_loss_cold=NAN,
+            memorised=[UNIFORM] + [NAN] * 99,
+            trials=Trials(60, {"same": [INF, INF], "lower rate": [INF, INF], "higher rate": [INF, INF]}),
+        )
+        found = [finding.name for rule in RULES if (finding := rule(evidence)) and finding.problem]
+        assert found == ["exploding-gradients", "diverged"]
+
+    def test_a_parameter_that_adam_does_not_know(self) -> None:
+        """Frozen ones have no second moment; what overflowed is null."""
+        for seen in ({"second_moment_ratio": None}, {}):
+            others = {"embedding.weight": {"update_ratio": 0.0, **seen}, "decoder.bias": {"update_ratio": 0.1}}
+            finding = rates.second_moment(logged(tensors=others))
+            assert finding is not None
+            assert not finding.problem
+
+
+class TestCommands:
+    @pytest.mark.parametrize("case", CASES, ids=number)
+    def test_of_a_config_that_was_changed(self, case: Case) -> None:
+        """The advice is for what was examined: the options that made it are part of the command."""
+        name = shlex.join(["my config.yaml", "--set", "training.betas=[0.5, 0.9]", "--data", "my text.txt"])
+        source = case.beyond.config.corpus.model_copy(update={"source": "my text.txt"})
+        config = case.beyond.config.model_copy(update={"corpus": source})
+        finding = case.rule(replace(case.beyond, config_name=name, config=config))
+        assert finding is not None
+        words = shlex.split(finding.command, comments=True)
+        if words[1] == "corpus":
+            assert words == ["charrnn", "corpus", "stats", "my text.txt"]
+        else:
+            assert words[2:8] == ["--config", *shlex.split(name)]
+
+    def test_several_texts(self) -> None:
+        finding = texts.foreign_text(
+            replace(set_to("corpus.source=[a b.txt, c.txt]"), texts=Texts(texts.FOREIGN + 1, 0, 0, 0, 0))
+        )
+        assert finding is not None
+        assert finding.command == "charrnn corpus stats 'a b.txt' && charrnn corpus stats c.txt"
+
+    @pytest.mark.parametrize("norm", [7.3e-4, 0.05, 12.0, 4321.0, 3e8])
+    def test_a_limit_for_any_gradient(self, norm: float) -> None:
+        config = a_config(f"training.grad_clip={norm / gradients.RULES_FACTOR / 2:.20f}")
+        finding = gradients.clipping(logged(grad_norm_median=norm, grad_norm_p99=norm, clipped=1.0, config=config))
+        assert finding is not None
+        [assignment] = [word for word in shlex.split(finding.command) if "=" in word]
+        assert a_config(assignment).training.grad_clip == pytest.approx(3 * norm, rel=0.5)
+
+
+def test_every_rule_is_asked() -> None:
+    """All public functions that take evidence and give a finding, in all modules of the package."""
+    found = set()
+    for module in pkgutil.iter_modules(rules.__path__, f"{rules.__name__}."):
+        for name, function in inspect.getmembers(importlib.import_module(module.name), inspect.isfunction):
+            hints = inspect.get_annotations(function, eval_str=True)
+            is_rule = "return" in hints and list(hints) == ["evidence", "return"] and not name.startswith("_")
+            if function.__module__ == module.name and is_rule:
+                found.add(function)
+    assert set(RULES) == found
+    assert len(RULES) == len(found)
+
+
+def test_the_order_is_that_of_mending() -> None:
+    """What is plainly broken comes before what it makes other numbers look like."""
+    order = [rule.__name__ for rule in RULES]
+    for earlier, later in (
+        ("misaligned", "through_time"),
+        ("initialisation", "rate"),
+        ("saturation", "rate"),
+        ("through_time", "clipping"),
+        ("rate", "too_small"),
+        ("last_character_only", "unigram_plateau"),
+    ):
+        assert order.index(earlier) < order.index(later)
