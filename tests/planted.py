@@ -10,27 +10,27 @@ Part A (the bundled play) is for calibration, part B (tiny Shakespeare) for repo
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
 from unittest.mock import patch
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from charrnn.config.library import shipped
 from charrnn.config.loader import load_config
-from charrnn.config.schema import Config, CorpusConfig
-from charrnn.model.charrnn import CharRNN
+from charrnn.config.schema import Config, CorpusConfig, TrainingConfig
+from charrnn.model.charrnn import CharRNN, cross_entropy
 from charrnn.model.hidden import Hidden
 from charrnn.text.corpus import find_corpus
 from charrnn.text.places import Places
 from charrnn.text.streams import Streams
 from charrnn.training import trainer as trainer_module
+from charrnn.training.optimizers import make_optimizer
 from charrnn.training.trainer import StepStats, Trainer
 
 Fault = Callable[[], AbstractContextManager[object]]
@@ -85,7 +85,7 @@ class Plant:
         builder = self.healthy_text if twin else self.text
         if self.shipped is None:
             source = PARTS[part] if builder is None else str(write_text(folder, builder, PARTS[part], places))
-            words = [*BASE.split(), f"source={source}", *words]
+            words = [*f"source={source} {BASE}".split(), *words]
         assignments = [f"{SECTIONS[word.partition('=')[0]]}.{word}" for word in words]
         file = None if self.shipped is None else shipped("configs") / self.shipped
         return load_config(file, [*assignments, f"run.out={folder / 'runs'}"])
@@ -210,24 +210,22 @@ def logits(change: Callable[[Tensor], Tensor]) -> Iterator[None]:
 @contextmanager
 def loss_of(change: Callable[[Tensor], Tensor]) -> Iterator[None]:
     """The training loss of a part of the window: ``change`` cuts logits and targets, (B, T, ...), alike."""
-    original = trainer_module.cross_entropy
 
-    def cross_entropy(logits: Tensor, targets: Tensor, reduction: str = "mean") -> Tensor:
-        return original(change(logits), change(targets), reduction)
+    def loss(logits: Tensor, targets: Tensor, reduction: str = "mean") -> Tensor:
+        return cross_entropy(change(logits), change(targets), reduction)
 
-    with patch.object(trainer_module, "cross_entropy", cross_entropy):
+    with patch.object(trainer_module, "cross_entropy", loss):
         yield
 
 
 @contextmanager
 def optimized(keep: Callable[[Tensor], bool]) -> Iterator[None]:
     """An optimizer that is given some of the parameters only."""
-    original = trainer_module.make_optimizer
 
-    def make_optimizer(parameters: Any, config: Any) -> torch.optim.Optimizer:
-        return original([parameter for parameter in parameters if keep(parameter)], config)
+    def of_some(parameters: Iterable[nn.Parameter], config: TrainingConfig) -> torch.optim.Optimizer:
+        return make_optimizer([parameter for parameter in parameters if keep(parameter)], config)
 
-    with patch.object(trainer_module, "make_optimizer", make_optimizer):
+    with patch.object(trainer_module, "make_optimizer", of_some):
         yield
 
 
@@ -249,7 +247,7 @@ def optimizer_remade(every: int) -> AbstractContextManager[None]:
 
 def remake_optimizer(trainer: Trainer, every: int) -> None:
     if trainer.steps % every == 0:
-        trainer.optimizer = trainer_module.make_optimizer(trainer.model.parameters(), trainer.config)
+        trainer.optimizer = make_optimizer(trainer.model.parameters(), trainer.config)
 
 
 def recurrent(model: CharRNN) -> list[Tensor]:
@@ -546,7 +544,18 @@ PLANTS = [
         fault=lambda: carried(nothing),
         healthy="seq_len=5 batch_size=96",
     ),
-    Plant("state_reset 0", ("state-never-cold",), "state_reset=0"),
+    Plant(
+        "state_reset 0, forget bias 4",
+        ("state-never-cold",),
+        "forget_bias=4 state_reset=0 seq_len=12",
+        healthy="forget_bias=4 seq_len=12",
+    ),
+    Plant(
+        "state_reset 0, forget bias 3, 128 units",
+        ("state-never-cold",),
+        "forget_bias=3 hidden_size=128 lr=2e-2 state_reset=0 seq_len=12",
+        healthy="forget_bias=3 hidden_size=128 lr=2e-2 seq_len=12",
+    ),
     Plant(
         "windows from anywhere",
         ("state-is-noise",),
@@ -718,4 +727,61 @@ PLANTS = [
         "cell=rnn_relu lr=1 grad_clip=null",
         healthy=RELU,
     ),
+]
+
+
+def healthy(part: str, settings: str) -> Plant:
+    """A run of which there is nothing to complain."""
+    return Plant(settings, (), settings, parts=part)
+
+
+HEALTHY = [
+    healthy("A", "cell=lstm hidden_size=64 lr=3e-2"),
+    healthy("A", "cell=lstm hidden_size=64 lr=3e-2 schedule=cosine max_steps=800"),
+    healthy("A", "cell=lstm hidden_size=96 lr=2e-2 optimizer=adamw weight_decay=0.01"),
+    healthy("A", "cell=lstm hidden_size=128 lr=2e-2"),
+    healthy("A", "cell=lstm hidden_size=128 lr=2e-2 seq_len=64 max_steps=400"),
+    healthy("A", "cell=lstm hidden_size=128 lr=2e-2 dropout=0.1 random_seq_len=true"),
+    healthy("A", "cell=lstm hidden_size=256 lr=1e-2 seq_len=24 max_steps=500"),
+    healthy("A", "cell=lstm hidden_size=64 num_layers=2 lr=2e-2"),
+    healthy("A", "cell=lstm hidden_size=64 lr=2 optimizer=sgd"),
+    healthy("A", "cell=lstm hidden_size=96 lr=1.5 optimizer=sgd random_seq_len=true"),
+    healthy("A", "cell=gru hidden_size=64 lr=2e-2"),
+    healthy("A", "cell=gru hidden_size=96 lr=1.5e-2 seq_len=48 max_steps=500"),
+    healthy("A", "cell=gru hidden_size=128 lr=1e-2 random_seq_len=true"),
+    healthy("A", "cell=gru hidden_size=64 num_layers=2 skip_connections=true lr=1.5e-2"),
+    healthy("A", "cell=gru hidden_size=64 lr=1 optimizer=sgd"),
+    healthy("A", "cell=rnn_tanh hidden_size=64 lr=2e-2"),
+    healthy("A", "cell=rnn_tanh hidden_size=128 lr=1e-2 seq_len=16 batch_size=32 optimizer=adamw"),
+    healthy("A", "cell=rnn_tanh hidden_size=64 lr=0.6 optimizer=sgd max_steps=800"),
+    healthy("A", "cell=rnn_relu hidden_size=64 lr=1.5e-2"),
+    healthy("A", "cell=rnn_relu hidden_size=96 lr=1e-2 seq_len=24 max_steps=800"),
+    healthy("A", "cell=lstm hidden_size=32 lr=1e-2 source=counting max_steps=400 embedding_size=8"),
+    healthy("A", "cell=gru hidden_size=32 lr=1e-2 source=counting max_steps=400 embedding_size=8"),
+    healthy("A", "cell=lstm hidden_size=128 lr=2e-2 source=python min_count=50"),
+    healthy("B", "cell=lstm hidden_size=80 lr=3e-2"),
+    healthy("B", "cell=lstm hidden_size=64 lr=3e-2 max_steps=1500 dropout=0.05"),
+    healthy("B", "cell=lstm hidden_size=128 lr=2e-2 seq_len=48"),
+    healthy("B", "cell=lstm hidden_size=192 lr=1.5e-2 seq_len=24"),
+    healthy("B", "cell=lstm hidden_size=256 lr=1e-2 random_seq_len=true"),
+    healthy("B", "cell=lstm hidden_size=96 num_layers=2 lr=2e-2"),
+    healthy("B", "cell=lstm hidden_size=96 num_layers=2 lr=2e-2 skip_connections=true max_steps=800"),
+    healthy("B", "cell=lstm hidden_size=128 lr=2e-2 schedule=cosine optimizer=adamw weight_decay=0.01"),
+    healthy("B", "cell=lstm hidden_size=128 lr=2 optimizer=sgd"),
+    healthy("B", "cell=gru hidden_size=80 lr=2e-2"),
+    healthy("B", "cell=gru hidden_size=128 lr=1e-2 seq_len=96 max_steps=400"),
+    healthy("B", "cell=gru hidden_size=192 lr=7e-3 seq_len=24"),
+    healthy("B", "cell=gru hidden_size=96 lr=1.5e-2 dropout=0.1 schedule=one_cycle max_steps=800"),
+    healthy("B", "cell=gru hidden_size=96 lr=1 optimizer=sgd"),
+    healthy("B", "cell=rnn_tanh hidden_size=96 lr=1.5e-2"),
+    healthy("B", "cell=rnn_tanh hidden_size=64 num_layers=2 lr=1e-2"),
+    healthy("B", "cell=rnn_tanh hidden_size=96 lr=0.6 optimizer=sgd"),
+    healthy("B", "cell=rnn_relu hidden_size=128 lr=7e-3"),
+    healthy("B", "cell=rnn_relu hidden_size=64 lr=1.5e-2 seq_len=16 batch_size=32 max_steps=1000"),
+    healthy("B", "cell=rnn_tanh hidden_size=32 lr=1e-2 source=counting max_steps=500 embedding_size=8"),
+    healthy("B", "cell=gru hidden_size=96 lr=1.5e-2 source=python min_count=50 seq_len=48"),
+    Plant("counting.yaml", (), parts="B", shipped="counting.yaml"),
+    Plant("quickstart.yaml", (), parts="B", shipped="quickstart.yaml"),
+    Plant("shakespeare.yaml", (), parts="B", shipped="shakespeare.yaml"),
+    Plant("python.yaml", (), parts="B", shipped="python.yaml"),
 ]
