@@ -507,13 +507,13 @@ PLANTS = [
     Plant("sgd, grad_clip 0.02", ("clipping-rules",), f"{SGD} grad_clip=0.02", healthy=SGD),
     Plant(
         "sgd, rnn_relu, grad_clip 1000",
-        ("clipping-never",),
+        ("clipping-never", "dead-units"),
         f"{RELU_SGD} grad_clip=1000",
         healthy=RELU_SGD,
     ),
     Plant(
         "sgd, rnn_relu, no clipping",
-        ("clipping-never",),
+        ("clipping-never", "dead-units"),
         f"{RELU_SGD} lr=1 grad_clip=null",
         healthy=f"{RELU_SGD} lr=1",
     ),
@@ -685,9 +685,9 @@ PLANTS = [
         "one character, then text, beta2 0.9999",
         ("second-moment-lags",),
         f"{LAG} betas=[0.9,0.9999]",
-        text=partial(easy_then_hard, steps=1000, easy=0.8),
+        text=partial(easy_then_hard, steps=1000, easy=0.8085),
         healthy=f"{LAG} betas=[0.9,0.95]",
-        healthy_text=partial(easy_then_hard, steps=1000, easy=0.8),
+        healthy_text=partial(easy_then_hard, steps=1000, easy=0.8085),
     ),
     Plant(
         "weights kept in float8",
