@@ -247,7 +247,7 @@ class TestActivity:
         seen = watch(model, ids, (0, 3000))
         assert min(shares) > 0.01
         expected = {"input": shares[0], "forget": shares[1], "output": shares[3]}
-        assert seen.gates[0] == pytest.approx(expected, abs=1e-3)
+        assert seen.gates[0] == pytest.approx(expected, abs=2e-4)
         high = output[activity.LENGTH // 2 :].abs() > activity.SATURATED_STATE
         assert seen.states == pytest.approx([high.float().mean().item()], abs=1e-3)
 
@@ -426,8 +426,8 @@ class TestNumerics:
         recurrent = model.recurrent_layers[0].get_parameter("weight_hh_l0")
         with torch.no_grad():
             recurrent.copy_(recurrent.bfloat16().float())
-            model.decoder.bias.zero_()  # zeros are exact in any format, and say nothing
-        share = recurrent.numel() / (model.num_parameters - len(model.decoder.bias))
+            model.decoder.weight.zero_()  # zeros are exact in any format, and say nothing
+        share = recurrent.numel() / (model.num_parameters - model.decoder.weight.numel())
         assert replay(model, FP32, self.x, self.y, hidden).coarse == pytest.approx(share, abs=0.02)
         with torch.no_grad():
             for parameter in model.parameters():
@@ -482,11 +482,12 @@ class TestTexts:
         assert share == pytest.approx(sum(one in bytes(known) for one in windows) / len(windows))
 
     def test_a_long_text_is_sampled(self) -> None:
-        known, other = some_ids(1000, 3), some_ids(1000, 3, seed=1)
+        known, other = some_ids(1000, 26), some_ids(1000, 26, seed=1)
+        other[:500] = known[200:700]
         with patch.multiple(texts, WINDOW=5, EVERY=1):
             whole = share_repeated(known, other)
             with patch.object(texts, "MOST_WINDOWS", 300):
-                assert share_repeated(known, other) == pytest.approx(whole, abs=0.08)
+                assert share_repeated(known, other) == pytest.approx(whole, abs=0.02)
 
     def test_what_was_planted(self) -> None:
         """Half of the validation part is taken from the training part: 19 of the 39 windows in 1,000 characters."""

@@ -229,7 +229,7 @@ def clipping_cases() -> list[Case]:
             gradients.clipping,
             "clipping-never",
             logged(grad_norm_p99=lambda number: 30 / NEVER * (BEYOND if number == 0 else 0.1), config=a_config(*weak)),
-            logged(grad_norm_p99=30 / NEVER * 0.1, grad_norm_median=1e-9, config=a_config(*weak)),
+            logged(grad_norm_p99=30 / NEVER * 0.1, grad_norm_median=0.0, config=a_config(*weak)),
         ),
     ]
 
@@ -416,7 +416,7 @@ CASES = [
         mechanics.optimizer_reset,
         "optimizer-reset",
         HEALTHY,
-        logged(optimizer_steps=lambda number: 50 * (number + 1) - (number == 7)),
+        logged(optimizer_steps=lambda number: 50 * (number + 1) - (number in (7, 12))),
         "before step 400",
     ),
     Case(
@@ -608,6 +608,11 @@ class TestCommands:
             assert words == ["charrnn", "corpus", "stats", "my text.txt"]
         else:
             assert words[2:8] == ["--config", *shlex.split(name)]
+
+    def test_a_shell_leaves_them_alone(self) -> None:
+        assert HEALTHY.command() == "charrnn train --config my.yaml"
+        command = HEALTHY.command("training.lr=0.1", "training.betas=[0.9,0.95]")
+        assert command == "charrnn train --config my.yaml --set training.lr=0.1 --set 'training.betas=[0.9,0.95]'"
 
     def test_several_texts(self) -> None:
         finding = texts.foreign_text(

@@ -60,7 +60,7 @@ def doctor(
     if run is not None and (assignments or any(value is not None for value in options.values())):
         raise UsageError(f"{run}: a run is examined as it is; leave out --set and the like, or give --config instead")
     if output is not None and question is not None:
-        raise UsageError("-o draws an examination; leave it out, or leave out --ask")
+        raise UsageError("-o draws an examination, and --ask makes none; give one of the two")
     if question is not None:
         answers = _ask(question, run, config_name, assignments, options)
         click.echo(json.dumps([_plain(answer) for answer in answers]) if as_json else _answers(answers, question))
