@@ -22,7 +22,7 @@ from charrnn.training.session import Session, new_session, resume_session, start
 LOG_KEYS = {"step", "epoch", "seconds", "train_loss", "train_loss_max", "lr", "grad_norm", "grad_norm_median"}
 LOG_KEYS |= {"grad_norm_p99", "clipped", "chars_per_sec"}
 OBSERVED_KEYS = {"loss_by_position", "taught_positions", "carried_streams", "largest_logit", "largest_state"}
-OBSERVED_KEYS |= {"optimizer_steps", "tensors"}
+OBSERVED_KEYS |= {"zero_gradients", "optimizer_steps", "tensors"}
 
 
 def write_checkpoint(path: Path, state: State) -> None:

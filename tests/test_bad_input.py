@@ -35,7 +35,8 @@ training: {batch_size: 4, seq_len: 10, max_steps: 20}
 # Words of advice, one of which every message has: a message that only complains is half a message.
 ADVICE = re.compile(
     r"\b(give|set|use|try|put|choose|check|write|add|save|start|restore|raise|should be|did you mean|valid here"
-    r"|there are|lower|shipped ones|prints|leave them out|belongs|score it|go on (with|from)|is split into)\b|--help"
+    r"|there are|lower|shipped ones|prints|leave them out|belongs|score it|go(es)? on (with|from|all)"
+    r"|is split into)\b|--help"
 )
 DAMAGED = ["empty", "cut", "flipped", "random", "pickle", "old-pickle", "foreign"]
 

@@ -93,12 +93,11 @@ class TestPlaces:
 
     def test_duplicate_key(self) -> None:
         text = HEAD + "  lr: 1\n  seed: 1\n  lr: 2\n"
-        assert problem(text) == "c.yaml:7:3: duplicate key 'lr', first given on line 5"
+        assert problem(text) == "c.yaml:7:3: duplicate key 'lr', first given on line 5; give it once"
 
     def test_duplicate_section(self) -> None:
-        assert (
-            problem(HEAD + "corpus:\n  source: python\n") == "c.yaml:5:1: duplicate key 'corpus', first given on line 1"
-        )
+        expected = "c.yaml:5:1: duplicate key 'corpus', first given on line 1; give it once"
+        assert problem(HEAD + "corpus:\n  source: python\n") == expected
 
     def test_value_in_a_list_has_its_own_place(self) -> None:
         assert (
@@ -298,7 +297,8 @@ class TestYaml:
         assert problems(HEAD, "corpus.source=" + "[" * depth + "]" * depth)
 
     def test_several_documents(self) -> None:
-        assert problem(HEAD + "---\nmodel: {}\n") == "c.yaml:5:1: not valid YAML: but found another document"
+        expected = "c.yaml:5:1: not valid YAML: but found another document; put each in a file of its own"
+        assert problem(HEAD + "---\nmodel: {}\n") == expected
 
     @pytest.mark.parametrize("text", ["- corpus\n- training\n", "just words\n", "42\n"])
     def test_root_is_no_mapping(self, text: str) -> None:

@@ -310,9 +310,9 @@ def _acknowledging(file: str, original: Callable[..., None]) -> Callable[..., No
     return save
 
 
-def _diverging(original: Callable[[Trainer, float], StepStats]) -> Callable[[Trainer, float], StepStats]:
-    def step(self: Trainer, lr: float) -> StepStats:
-        stats = original(self, lr)
+def _diverging(original: Callable[[Trainer, float, bool], StepStats]) -> Callable[[Trainer, float, bool], StepStats]:
+    def step(self: Trainer, lr: float, observe: bool = False) -> StepStats:
+        stats = original(self, lr, observe)
         diverges = self.steps == DIVERGES_AT and lr > DIVERGES_ABOVE
         return dataclasses.replace(stats, loss=stats.loss * torch.inf) if diverges else stats
 

@@ -499,8 +499,8 @@ def diverge_if(monkeypatch: pytest.MonkeyPatch, is_so: Callable[[int, float], bo
     """Training diverges at a step and rate for which ``is_so``: loss, a weight or the carried state is not finite."""
     step = Trainer.step
 
-    def diverging(self: Trainer, lr: float) -> StepStats:
-        stats = step(self, lr)
+    def diverging(self: Trainer, lr: float, observe: bool = False) -> StepStats:
+        stats = step(self, lr, observe)
         if not is_so(self.steps, lr):
             return stats
         if what == "weight":

@@ -12,7 +12,7 @@ import click
 
 from charrnn.cli._openmp import tune_openmp
 from charrnn.cli._options import checkpoint_option, device_option, overrides
-from charrnn.errors import Interrupted, UsageError
+from charrnn.errors import CharRNNError, Interrupted, UsageError
 
 if TYPE_CHECKING:
     from charrnn.text.vocabulary import OnUnknown
@@ -69,7 +69,7 @@ def sample(
     config = revise_config(saved.config, options=overrides(**settings)).sampling
     pieces = generate(saved.model, saved.vocabulary, config, prompt=start, num=num, seed=seed, on_unknown=on_unknown)
     with Interrupts() as interrupts:
-        polled = _until(pieces, interrupts)
+        polled = _until(pieces, interrupts, saved.path)
         if as_json:
             texts = _collect(polled, num, stop)
             click.echo(json.dumps({"prompt": start, "seed": seed, "samples": texts}))
@@ -97,11 +97,15 @@ def _read_prompt(prompt: str | None, file: Path | None) -> str:
         raise UsageError(f"{name}: the prompt is not UTF-8 at byte {error.start}; save it as UTF-8") from error
 
 
-def _until(pieces: Iterator[list[str]], interrupts: Any) -> Iterator[list[str]]:
-    for piece in pieces:
-        if interrupts():
-            return
-        yield piece
+def _until(pieces: Iterator[list[str]], interrupts: Any, file: Path) -> Iterator[list[str]]:
+    """The pieces until somebody asks to stop; an error on the way names the checkpoint ``file``."""
+    try:
+        for piece in pieces:
+            if interrupts():
+                return
+            yield piece
+    except CharRNNError as error:
+        raise CharRNNError(f"{file}: {error}") from error
 
 
 def _stream(pieces: Iterator[list[str]], prompt: str, num: int, stop: str | None) -> None:

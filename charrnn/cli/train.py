@@ -115,7 +115,7 @@ def _resumed(
 
 def _describe(session: Session) -> None:
     """Say what will be trained on what, before it begins."""
-    from charrnn.text.encoded import carriage_returns, unseen_in_training
+    from charrnn.text.encoded import occurrences, unseen_in_training
 
     text, trainer = session.text, session.trainer
     for note in text.notes:
@@ -123,8 +123,10 @@ def _describe(session: Session) -> None:
     unseen = unseen_in_training(text)
     if unseen:
         warn(f"{len(unseen)} symbol(s) occur in the validation text only, {sum(unseen.values())} times in all")
-    if returns := carriage_returns(text):
+    if returns := occurrences(text, "\r"):
         warn(f"{returns:,} carriage returns (line ends of Windows or old Macs) are kept as characters of the text")
+    if nuls := occurrences(text, "\0"):
+        warn(f"{nuls:,} NUL characters are kept; if the text is UTF-16 in truth, set corpus.encoding: utf-16")
     model = session.config.model
     say(
         f"Text:   {text.name}, {len(text):,} characters, {len(text.vocabulary)} different, "

@@ -56,7 +56,7 @@ def _override_and_build(settings: Settings, assignments: Iterable[str], options:
 
 def build_config(settings: Settings) -> Config:
     """Check the settings against the schema; raise ``ConfigError`` naming every problem, in file order."""
-    problems = list(settings.problems)
+    problems = list(dict.fromkeys(settings.problems))  # an alias is refused where its value stands, at every use
     try:
         config = Config.model_validate(settings.values)
     except ValidationError as error:

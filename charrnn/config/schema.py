@@ -24,7 +24,8 @@ def parse_duration(value: Any) -> Any:
     return value
 
 
-Duration = Annotated[float, BeforeValidator(parse_duration), Field(gt=0)]
+MOST_SECONDS = MOST_EPOCHS = 1e9  # more than any machine has; what is worked out from them stays finite
+Duration = Annotated[float, BeforeValidator(parse_duration), Field(gt=0, le=MOST_SECONDS)]
 
 
 def refuse_unwritable(value: Any) -> Any:
@@ -162,7 +163,9 @@ class TrainingConfig(Section):
     step_gamma: float = Field(0.1, gt=0, le=1, description="schedule step: factor of one drop")
     cycles: int = Field(3, ge=1, description="schedule triangular2: number of triangles")
     max_steps: int | None = Field(None, ge=1, description="stop after this many optimizer steps")
-    epochs: float | None = Field(None, gt=0, description="stop after this many passes over the training text")
+    epochs: float | None = Field(
+        None, gt=0, le=MOST_EPOCHS, description="stop after this many passes over the training text"
+    )
     max_time: Duration | None = Field(
         None, description="stop after this time (60s, 5m, 1h), evaluations included; the schedule follows it"
     )

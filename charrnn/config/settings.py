@@ -21,6 +21,10 @@ MAX_DEPTH = 20
 YAML_TAG = "tag:yaml.org,2002:"
 COLLECTION_TAGS = {YAML_TAG + "map", YAML_TAG + "seq"}
 LARGEST_NUMBER = 2**63
+YAML_ADVICE = {
+    r"'\t'": "use spaces to indent",
+    "another document": "put each in a file of its own",
+}  # by what the problem mentions
 PLAIN_TAGS = {YAML_TAG + kind for kind in ("str", "int", "float", "bool", "null")}
 
 
@@ -72,11 +76,11 @@ def read_settings(text: str, name: str) -> Settings:
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         where = f"{name}:{mark.line + 1}:{mark.column + 1}" if mark else name
-        raise ConfigError([f"{where}: not valid YAML: {error.problem or error.context}"]) from error
+        raise ConfigError([f"{where}: {_not_yaml(error.problem or error.context or '')}"]) from error
     except (yaml.YAMLError, RecursionError, ValueError, OverflowError) as error:
-        raise ConfigError([f"{name}: not valid YAML: {' '.join(str(error).split())[:200]}"]) from error
+        raise ConfigError([f"{name}: {_not_yaml(' '.join(str(error).split())[:200])}"]) from error
     if root is None:
-        raise ConfigError([f"{name}: the config is empty; see 'charrnn config show shakespeare.yaml' for one"])
+        raise ConfigError([f"{name}: the config is empty; start from 'charrnn config show shakespeare.yaml'"])
     if not isinstance(root, yaml.MappingNode):
         raise ConfigError(
             [f"{name}:1:1: a config is a mapping of sections (corpus, model, training, ...); give a text with --data"]
@@ -85,6 +89,11 @@ def read_settings(text: str, name: str) -> Settings:
     reader = _NodeReader(settings, lambda node: f"{name}:{node.start_mark.line + 1}:{node.start_mark.column + 1}")
     settings.values = reader.value(root, ())
     return settings
+
+
+def _not_yaml(problem: str) -> str:
+    advice = (text for what, text in YAML_ADVICE.items() if what in problem)
+    return f"not valid YAML: {problem}; {next(advice, 'check indentation, quotes and brackets')}"
 
 
 class _NodeReader:
@@ -118,7 +127,7 @@ class _NodeReader:
             if key in values:
                 first = self.settings.places[(*path, key)].rsplit(":", 2)
                 cause = f"duplicate key {key!r}" + (f", first given on line {first[1]}" if len(first) == 3 else "")
-                self.settings.problems.append(f"{self.place_of(key_node)}: {cause}")
+                self.settings.problems.append(f"{self.place_of(key_node)}: {cause}; give it once")
                 continue
             self.settings.places[(*path, key)] = self.place_of(key_node)
             values[key] = self.value(value_node, (*path, key))
@@ -197,7 +206,9 @@ def read_config_text(file: Path) -> str:
             [f"{file}: cannot read the config: {error.strerror}; check the path and its permissions"]
         ) from error
     if len(raw) > MAX_CONFIG_BYTES:
-        raise ConfigError([f"{file}: larger than {MAX_CONFIG_BYTES:,} bytes: this is no config"])
+        raise ConfigError(
+            [f"{file}: larger than {MAX_CONFIG_BYTES:,} bytes: this is no config; give a text with --data"]
+        )
     try:
         return raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:

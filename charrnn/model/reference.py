@@ -37,6 +37,8 @@ def reference_forward(model: CharRNN, x: Tensor, hidden: Hidden) -> tuple[Tensor
 def reference_steps(model: CharRNN, x: Tensor, hidden: Hidden) -> Iterator[Step]:
     """The same, step by step. A gradient flows back through every tensor that is given out."""
     states = [tuple(tensor[k] for tensor in hidden) for k in range(len(model.layers))]
+    parameters = dict(model.named_parameters())
+    output_weight = parameters["embedding.weight" if model.config.tie_weights else "decoder.weight"]
     for characters in x.unbind(1):  # (B,)
         signal = model.embed(characters)
         all_gates = []
@@ -44,7 +46,7 @@ def reference_steps(model: CharRNN, x: Tensor, hidden: Hidden) -> Iterator[Step]
             states[k], gates = step_cell(model.config.cell, layer, signal, states[k])
             signal = states[k][0] + signal if k and model.config.skip_connections else states[k][0]
             all_gates.append(gates)
-        yield Step(list(states), all_gates, model.decode(signal))
+        yield Step(list(states), all_gates, signal @ output_weight.t() + model.decoder.bias)
 
 
 def step_cell(cell: str, layer: nn.RNNBase, x: Tensor, state: Hidden) -> tuple[Hidden, Gates]:

@@ -21,7 +21,8 @@ and, of the last step alone (see ``training/observation.py``; not in the line of
     carried_streams      share of the streams whose state before the window was not zero
     largest_logit        by absolute value
     largest_state        the same of the cell state (LSTM) or hidden state behind the window
-    optimizer_steps      steps that Adam itself has counted
+    zero_gradients       share of the recurrent matrices' gradient that is exactly zero
+    optimizer_steps      steps that Adam itself has counted (of SGD: 1 where its state began with this step)
     tensors              for each parameter: grad_norm (before clipping), weight_norm, update_ratio (norm of the
                          update over that of the weight), second_moment_ratio (mean g^2 over Adam's average of it)
 

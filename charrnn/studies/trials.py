@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from statistics import mean
 
 from charrnn.config.schema import TrainingConfig
 from charrnn.studies.sweep import why_diverged
@@ -19,12 +20,14 @@ WARM_UP_SHARE = 0.1  # of a trial, at most: fifty steps of warm-up out of a hund
 
 @dataclass(frozen=True)
 class Trial:
-    """One short training: its rate, seed and validation loss (nats per character; None if it diverged)."""
+    """One short training: its rate, seed and losses (nats per character; None if it diverged): on validation text, and
+    in training over its last quarter."""
 
     lr: float
     seed: int
     val_loss: float | None
     diverged: str | None
+    train_loss: float | None = None
 
 
 def trial_config(config: TrainingConfig, lr: float, steps: int) -> TrainingConfig:
@@ -64,4 +67,4 @@ def trial(
     loss = result.nats_per_char
     if not math.isfinite(loss):
         return Trial(config.lr, config.seed, None, "the validation loss is not finite")
-    return Trial(config.lr, config.seed, loss, None)
+    return Trial(config.lr, config.seed, loss, None, mean(losses[-max(steps // 4, 1) :]))

@@ -92,7 +92,8 @@ def _open_source(source: str | list[str], glob: str, places: Places) -> Corpus:
         parts = tuple(Part(name, opener) for name, opener in find_named(source, places))
         return Corpus(source, source, parts)
     given = [source] if isinstance(source, str) else source
-    paths = sorted({path for item in given for path in _files_of(item, glob, places)})
+    called = {path: name for item in given for path, name in _files_of(item, glob, places).items()}
+    paths = sorted(called)
     name = Path(given[0]).resolve().name if len(given) == 1 else f"{paths[0].name} and {len(paths) - 1} more"
     if source == "-":
         name = "standard input"
@@ -101,17 +102,18 @@ def _open_source(source: str | list[str], glob: str, places: Places) -> Corpus:
         lasting = str(Path(given[0]).resolve())
     elif len(paths) == 1:
         lasting = str(paths[0])
-    return Corpus(name, lasting, tuple(_file_part(path) for path in paths))
+    return Corpus(name, lasting, tuple(_file_part(path, called[path]) for path in paths))
 
 
-def _file_part(path: Path) -> Part:
-    return Part(str(path), lambda: path.open("rb"))
+def _file_part(path: Path, name: str) -> Part:
+    return Part(name, lambda: path.open("rb"))
 
 
-def _files_of(item: str, glob: str, places: Places) -> list[Path]:
-    """The files that one entry of ``corpus.source`` stands for, as absolute paths."""
+def _files_of(item: str, glob: str, places: Places) -> dict[Path, str]:
+    """The files that one entry of ``corpus.source`` stands for, as absolute paths, and what messages call them."""
     if item == "-":
-        return [_spool(sys.stdin.buffer, places)]
+        kept = _spool(sys.stdin.buffer, places)
+        return {kept: f"standard input (kept as {kept})"}
     path = Path(item).absolute()
     try:
         mode = path.stat().st_mode
@@ -127,15 +129,16 @@ def _files_of(item: str, glob: str, places: Places) -> list[Path]:
             raise DataError(f"corpus.glob {glob!r}: no pattern within a folder; use one like '**/*.txt'") from error
         if not files:
             raise DataError(f"{path}: no file matches {glob!r}; set corpus.glob, for example to '**/*.md'")
-        return files
+        return {file: str(file) for file in files}
     if stat.S_ISFIFO(mode):
         with path.open("rb") as stream:
-            return [_spool(stream, places)]
+            kept = _spool(stream, places)
+        return {kept: f"{path} (kept as {kept})"}
     if not stat.S_ISREG(mode):
         raise DataError(f"{path}: is a device or socket, not a text; give a file or a folder")
     if not os.access(path, os.R_OK):
         raise DataError(f"{path}: cannot read the text: permission denied; check the file's permissions")
-    return [path]
+    return {path: str(path)}
 
 
 def _spool(stream: BinaryIO, places: Places) -> Path:

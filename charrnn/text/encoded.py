@@ -126,6 +126,11 @@ def _make_vocabulary(corpus: Corpus, config: CorpusConfig, places: Places, sha25
             file.keep_as(path.name)
     if not counts:
         raise DataError(f"{corpus.name}: the text is empty but for a byte order mark; give a file with some text in it")
+    if max(counts.values()) < config.min_count:
+        raise DataError(
+            f"{corpus.name}: no character occurs {config.min_count:,} times, as corpus.min_count asks; "
+            f"set corpus.min_count to {max(counts.values()):,} at most"
+        )
     return Vocabulary.from_counts(counts, config.min_count)
 
 
@@ -174,10 +179,11 @@ def count_ids(ids: Ids, vocab_size: int) -> NDArray[np.int64]:
     return counts
 
 
-def carriage_returns(text: EncodedText) -> int:
-    """How many of its characters are carriage returns, which other line ends than Unix's have."""
-    where = text.vocabulary.ids("\r")[0]
-    return int(count_ids(text.ids, len(text.vocabulary))[where]) if where >= 0 else 0
+def occurrences(text: EncodedText, character: str) -> int:
+    """How often an ASCII character occurs; 0 for one that is folded into the unknown symbol."""
+    vocabulary = text.vocabulary
+    is_known = vocabulary.kind == "bytes" or character in vocabulary.characters
+    return int(count_ids(text.ids, len(vocabulary))[vocabulary.ids(character)[0]]) if is_known else 0
 
 
 def unseen_in_training(text: EncodedText) -> dict[int, int]:

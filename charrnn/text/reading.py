@@ -47,9 +47,11 @@ class _PartReader:
         return text
 
     def _advice(self) -> str:
-        for mark, encoding in BYTE_ORDER_MARKS.items():
-            if self.start.startswith(mark):
-                return f"it begins like {encoding}: set corpus.encoding: {encoding}"
+        begins_like = next((name for mark, name in BYTE_ORDER_MARKS.items() if self.start.startswith(mark)), None)
+        if begins_like == codecs.lookup(self.encoding).name:
+            return "it is damaged there: restore it, or set corpus.vocabulary: bytes"
+        if begins_like:
+            return f"it begins like {begins_like}: set corpus.encoding: {begins_like}"
         return "set corpus.encoding, for example to latin-1 or cp1252, or corpus.vocabulary: bytes"
 
 

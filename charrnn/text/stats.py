@@ -6,7 +6,7 @@ from typing import Any
 
 from charrnn.text.baselines import baselines
 from charrnn.text.corpus import Corpus
-from charrnn.text.encoded import EncodedText, count_ids, unseen_in_training
+from charrnn.text.encoded import EncodedText, count_ids, occurrences, unseen_in_training
 
 MOST_FREQUENT = 12
 
@@ -28,13 +28,7 @@ def corpus_stats(corpus: Corpus, text: EncodedText) -> dict[str, Any]:
         "most_frequent": {vocabulary.symbol_name(i): int(counts[i]) for i in order.tolist() if counts[i]},
         "splits": {name: end - start for name, (start, end) in text.spans.items()},
         "unseen_in_training": {vocabulary.symbol_name(i): n for i, n in unseen.items()},
-        "carriage_returns": _count_of("\r", text),
+        "carriage_returns": occurrences(text, "\r"),
         "baselines": baselines(text.ids, len(vocabulary)),
         "notes": list(text.notes),
     }
-
-
-def _count_of(character: str, text: EncodedText) -> int:
-    index = int(text.vocabulary.ids(character)[0])
-    known = index >= 0 and not (text.vocabulary.has_unknown and index == len(text.vocabulary) - 1)
-    return int(count_ids(text.ids, len(text.vocabulary))[index]) if known else 0

@@ -270,7 +270,7 @@ class Loop:
         self._trouble = error
 
     def _unsaved(self, error: OSError) -> str:
-        cause = error.strerror or str(error)
-        return (
-            f"{self.folder.path}: cannot save: {cause}; the checkpoints saved before are intact; make room on the disk"
-        )
+        state = "the checkpoints saved before are intact; make room on the disk, or check the folder's permissions"
+        if not self.folder.checkpoints.is_dir():
+            state = "the folder was removed, with all that was saved in it; start a new run"
+        return f"{self.folder.path}: cannot save: {error.strerror or error}; {state}"

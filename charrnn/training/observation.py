@@ -48,6 +48,7 @@ class Observer:
             carried_streams=_share_not_zero(self._before[0], keep=1),
             largest_logit=self._logits.detach().abs().amax().float(),
             largest_state=after[-1].detach().abs().amax(),
+            zero_gradients=self._zero_gradients(),
             optimizer_steps=self._optimizer_steps(),
             tensors={
                 name: self._tensor(parameter, old)
@@ -76,9 +77,25 @@ class Observer:
         return ratio
 
     def _optimizer_steps(self) -> Tensor | None:
-        """The steps that Adam itself has counted, the least of all parameters; None for other optimizers."""
-        counts = [state["step"] for state in self._optimizer.state.values() if "step" in state]
-        return torch.stack([count.float() for count in counts]).min() if counts else None
+        """The steps that the optimizer is known to have taken: Adam counts them, the least of all parameters. SGD with
+        momentum only shows whether this was its first, if its buffer is the gradient itself; else None."""
+        states = self._optimizer.state
+        counts = [state["step"].float() for state in states.values() if "step" in state]
+        if counts:
+            return torch.stack(counts).min()
+        decayed = self._optimizer.param_groups[0]["weight_decay"] != 0  # the buffer then holds the weight as well
+        buffers = [(parameter.grad, state.get("momentum_buffer")) for parameter, state in states.items()]
+        same = [g is not None and buffer is not None and torch.equal(g, buffer) for g, buffer in buffers]
+        return torch.ones(()) if same and all(same) and not decayed else None
+
+    def _zero_gradients(self) -> Tensor:
+        """The share of the recurrent matrices' gradient that is exactly zero: too small for the arithmetic."""
+        zero = [
+            parameter.grad == 0
+            for name, parameter in self._model.named_parameters()
+            if "weight_hh" in name and parameter.grad is not None
+        ]
+        return torch.cat([one.flatten() for one in zero]).float().mean() if zero else torch.zeros(())
 
 
 @dataclass(frozen=True)
@@ -94,6 +111,7 @@ class Observation:
     carried_streams: Tensor
     largest_logit: Tensor
     largest_state: Tensor
+    zero_gradients: Tensor
     optimizer_steps: Tensor | None
     tensors: dict[str, Tensor]
 
@@ -105,6 +123,7 @@ class Observation:
             "carried_streams": _rounded(self.carried_streams.item()),
             "largest_logit": _rounded(self.largest_logit.item()),
             "largest_state": _rounded(self.largest_state.item()),
+            "zero_gradients": _rounded(self.zero_gradients.item()),
         }
         if self.optimizer_steps is not None:
             row["optimizer_steps"] = int(self.optimizer_steps.item())

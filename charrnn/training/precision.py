@@ -41,7 +41,9 @@ def choose_device(requested: str) -> torch.device:
     if device.type not in ("cpu", "cuda"):
         raise UsageError(f"--device {requested}: not supported; use --device cpu, or auto, cuda, cuda:N")
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise UsageError(f"--device {requested}: torch sees {torch.cuda.device_count()} CUDA devices; use --device cpu")
+        count = torch.cuda.device_count()
+        advice = "use --device cpu (to go on with a run from there: and --inexact)"
+        raise UsageError(f"--device {requested}: torch sees {count} CUDA devices; {advice}")
     return device
 
 

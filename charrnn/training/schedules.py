@@ -58,7 +58,7 @@ def triangular2(config: TrainingConfig, progress: float) -> float:
     position = progress * config.cycles
     cycle = min(math.floor(position + 1e-9), config.cycles - 1)
     height = max(0.0, 1 - abs(2 * (position - cycle) - 1))
-    return config.min_lr + (config.lr - config.min_lr) * height / 2.0**cycle
+    return config.min_lr + (config.lr - config.min_lr) * height * 0.5**cycle
 
 
 def _cosine_between(start: float, end: float, share: float) -> float:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 from charrnn.config.schema import CorpusConfig
-from charrnn.errors import DataError, UsageError
+from charrnn.errors import CharRNNError, DataError, UsageError
 from charrnn.runs.saved import SavedModel
 from charrnn.text.baselines import baselines
 from charrnn.text.corpus import find_corpus
@@ -52,6 +53,7 @@ def score_model(
     Raises:
         DataError: the text cannot be used with this model, or its own is no longer what it was trained on.
         UsageError: the text has no such split.
+        CharRNNError: the loss is not finite: the model itself is broken.
     """
     text = _own_text(saved, places) if data is None else _other_text(saved, places, data, on_unknown)
     split = split or ("val" if data is None else "all")
@@ -70,6 +72,8 @@ def score_model(
     carried, cold = results
     if carried is None or cold is None:
         return None
+    if not math.isfinite(carried.nats_per_char + cold.nats_per_char):
+        raise CharRNNError(f"{saved.path}: cannot score it: the loss is not a finite number; use an earlier checkpoint")
     return Report(text.name, split, carried, cold, baselines(text.ids, len(text.vocabulary)))
 
 

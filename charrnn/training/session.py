@@ -231,6 +231,8 @@ def restore_session(file: Path, state: State, config: Config, places: Places, sa
         threads = config.training.threads or operator.index(state["environment"]["threads"])
         if not 0 < threads <= MOST_THREADS or not isinstance(recorded["sha256"], str):
             raise ValueError("not the surroundings of a run")
+        if "optimizer" not in state["trainer"]:
+            raise CheckpointError(f"{file}: holds no optimizer: sample from it, but go on from another checkpoint")
     _refuse_other_model(saved, config)
     corpus = find_corpus(config.corpus, places)
     text = encode_corpus(corpus, config.corpus, places, vocabulary, recorded if same_text else None)

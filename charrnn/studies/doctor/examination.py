@@ -132,8 +132,8 @@ def collect(session: Session, history: History, config_name: str, advanced: Adva
     x, y = trainer.streams.next(trainer.generator)
     numerics = replay(model, trainer.precision, x.to(trainer.device), y.to(trainer.device), trainer.hidden)
     lab = Lab.of(session, seconds_per_step(session, history))
-    memorised = memorise(lab, lambda share: advanced("one batch", 0.3 + 0.1 * share))
-    trials = run_trials(lab, lambda share: advanced("short trainings", 0.4 + 0.6 * share))
+    trials = run_trials(lab, lambda share: advanced("short trainings", 0.3 + 0.6 * share))
+    memorised = memorise(lab, trials, lambda share: advanced("one batch", 0.9 + 0.1 * share))
     return Evidence(
         config_name,
         config,

@@ -46,14 +46,14 @@ class History:
         """Over all log lines; NaN where there are none."""
         return max((row[key] for row in self.logs if row.get(key) is not None), default=math.nan)
 
-    def of_tensors(self, key: str) -> dict[str, float]:
-        """The median of a number over the late rows, for each parameter."""
+    def largest_of_tensors(self, key: str) -> dict[str, float]:
+        """The largest of a number over all rows that looked inside, for each parameter."""
         values: dict[str, list[float]] = {}
-        for row in self.late:
+        for row in self.observed:
             for name, seen in row["tensors"].items():
                 if seen.get(key) is not None:
                     values.setdefault(name, []).append(seen[key])
-        return {name: float(median(one)) for name, one in values.items()}
+        return {name: max(one) for name, one in values.items()}
 
 
 def read_history(rows: Iterable[Row]) -> History:

@@ -16,6 +16,7 @@ import torch
 
 from charrnn.config.schema import Config
 from charrnn.studies.doctor.trials import Lab, changed
+from charrnn.studies.trials import Trial
 
 SEEDS = 5
 # Student's t, 97.5 %, four degrees of freedom: one less than the seeds.
@@ -77,13 +78,19 @@ def ask(name: str, lab: Lab, advanced: Callable[[str, float], None]) -> list[Ans
     with torch.random.fork_rng([device] if device.type == "cuda" else []):
         losses = {
             variant.label: [
-                lab.train(variant.config, steps, seed, step, carried=not question.cold, length=variant.length)
+                _validation_loss(
+                    lab.train(variant.config, steps, seed, step, carried=not question.cold, length=variant.length)
+                )
                 for seed in range(SEEDS)
             ]
             for variant in variants
         }
     first = variants[0].label
     return [compare(name, variant.label, losses[variant.label], first, losses[first]) for variant in variants[1:]]
+
+
+def _validation_loss(trial: Trial) -> float:
+    return math.inf if trial.val_loss is None else trial.val_loss
 
 
 def compare(question: str, label: str, losses: list[float], against: str, losses_against: list[float]) -> Answer:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -12,7 +12,7 @@ import torch
 from charrnn.config.schema import Config
 from charrnn.model.charrnn import CharRNN
 from charrnn.studies.recommendation import length_factor
-from charrnn.studies.trials import trial, trial_config
+from charrnn.studies.trials import Trial, trial, trial_config
 from charrnn.training.session import Session
 from charrnn.training.trainer import Trainer
 
@@ -58,8 +58,8 @@ class Lab:
         *,
         carried: bool = True,
         length: float = 1.0,
-    ) -> float:
-        """Validation loss after a short version of a training, nats per character; infinite if it diverged.
+    ) -> Trial:
+        """A short version of a training.
 
         The rate is scaled up to the shorter length (see ``lr-find``); ``seed`` counts from the config's own. With
         shorter windows a training of as many characters has ``length`` times the steps.
@@ -69,24 +69,31 @@ class Lab:
         training = trial_config(config.training, lr, steps).model_copy(update={"seed": config.training.seed + seed})
         trainer = Trainer(self.session.text.train_ids, len(self.session.text.vocabulary), config.model, training)
         unigram = self.session.baselines["unigram"]
-        result = trial(trainer, training, steps, self.session.text, unigram, after_step, carried=carried)
-        return math.inf if result.val_loss is None else result.val_loss
+        return trial(trainer, training, steps, self.session.text, unigram, after_step, carried=carried)
 
 
 @dataclass(frozen=True)
 class Trials:
-    """``losses``: name of the change -> validation loss of each seed (infinite if it diverged), nats per character.
+    """``losses``: name of the change -> training loss of each seed at the end, infinite if it diverged, nats per
+    character (the validation text may be another matter). ``same`` is the config as it is.
 
-    ``same`` is the config as it is.
+    Rates are scaled to the trials' length, unless the config's own rate diverges when scaled (``scaled`` false).
     """
 
     steps: int
     losses: dict[str, list[float]]
+    scaled: bool = True
 
     def loss(self, change: str) -> float:
         """Mean over the seeds; NaN where the change was not tried."""
         losses = self.losses.get(change, [math.nan])
         return sum(losses) / len(losses)
+
+    @property
+    def best_factor(self) -> float:
+        """By which of the rates' factors the config's own is best multiplied."""
+        factors = {"lower rate": 1 / RATE_FACTOR, "same": 1.0, "higher rate": RATE_FACTOR}
+        return factors[min(factors, key=self.loss)]
 
     def gain(self, change: str) -> float:
         """By how much the loss is lower with a change, nats per character; 0 where it was not tried or diverged."""
@@ -96,7 +103,19 @@ class Trials:
 
 def run_trials(lab: Lab, advanced: Callable[[float], None]) -> Trials:
     """Try the config as it is, with other rates, and with less momentum where there is much; ``advanced`` is told the
-    share that is done, after every step."""
+    share that is done, after every step.
+
+    Scaling to so few steps asks much of a network that is barely stable at its own rate: where the config as it is
+    diverges, everything is tried again at unscaled rates.
+    """
+    trials = _run(lab, lambda share: advanced(share / 2))
+    if math.isinf(trials.loss("same")) and lab.planned_steps > trials.steps:
+        unscaled = replace(lab, planned_steps=trials.steps)
+        return replace(_run(unscaled, lambda share: advanced(0.5 + share / 2)), scaled=False)
+    return trials
+
+
+def _run(lab: Lab, advanced: Callable[[float], None]) -> Trials:
     variants = _variants(lab.session.config)
     count = len(variants) * SEEDS
     steps = lab.steps_within(BUDGET_SECONDS, count, FEWEST_STEPS, STEPS)
@@ -109,9 +128,13 @@ def run_trials(lab: Lab, advanced: Callable[[float], None]) -> Trials:
         advanced(min(done / (count * steps), 1.0))
 
     for name, config in variants.items():
-        losses[name] = [lab.train(config, steps, seed, step) for seed in range(SEEDS)]
+        losses[name] = [_training_loss(lab.train(config, steps, seed, step)) for seed in range(SEEDS)]
         done = len(losses) * SEEDS * steps  # a training that diverged counts as a whole one
     return Trials(steps, losses)
+
+
+def _training_loss(one: Trial) -> float:
+    return math.inf if one.train_loss is None else one.train_loss
 
 
 def _variants(config: Config) -> dict[str, Config]:
@@ -139,16 +162,18 @@ def new_model(session: Session) -> CharRNN:
     return CharRNN(len(session.text.vocabulary), session.config.model).to(session.trainer.device).eval()
 
 
-def memorise(lab: Lab, advanced: Callable[[float], None]) -> list[float]:
+def memorise(lab: Lab, trials: Trials, advanced: Callable[[float], None]) -> list[float]:
     """The losses of a new network of this config that sees one batch, from the zero state, again and again, nats per
-    character. What cannot learn that cannot learn."""
+    character; at the best rate of the trials. What cannot learn that cannot learn."""
     session = lab.session
     training = session.config.training.model_copy(update={"random_seq_len": False, "state_reset": 0.0})
     characters = training.batch_size * (training.seq_len + 1)
     ids, vocab_size = session.text.train_ids[:characters], len(session.text.vocabulary)
     trainer = Trainer(ids, vocab_size, session.config.model, training)
     steps = lab.steps_within(MEMORY_SECONDS, 1, FEWEST_MEMORY_STEPS, MEMORY_STEPS)
-    lr = training.lr / length_factor(steps, lab.planned_steps)
+    lr = training.lr * trials.best_factor
+    if trials.scaled:
+        lr /= length_factor(steps, lab.planned_steps)
     losses = []
     for step in range(steps):
         losses.append(trainer.step(lr).loss.item())

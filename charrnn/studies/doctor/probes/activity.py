@@ -13,7 +13,8 @@ from charrnn.studies.doctor.probes.pieces import pieces
 from charrnn.text.encoded import Ids
 
 LENGTH = 200
-CLOSED, OPEN = 0.05, 0.95  # a gate's derivative is below a fifth of its largest there
+CLOSED = 0.05  # or above 0.95: a gate's derivative is below a fifth of its largest there
+STUCK = 0.005  # and below a fiftieth here
 SATURATED_STATE = 0.97  # tanh's derivative is below 6 % there
 DEAD_RANGE = 1e-3  # a unit whose output stays within so little tells the layer above nothing
 
@@ -21,12 +22,14 @@ DEAD_RANGE = 1e-3  # a unit whose output stays within so little tells the layer 
 @dataclass(frozen=True)
 class Activity:
     """Of each layer: ``gates`` name -> share of values below 0.05 or above 0.95; ``states`` share of ``|h|`` above
-    0.97 (none of a rectified one); ``dead`` units, that is those whose output never changes, out of ``units``;
+    0.97 (none of a rectified one); ``stuck`` the largest share of a single gate's values below 0.005 or above 0.995;
+    ``dead`` units, that is those whose output never changes, out of ``units``;
     ``saturated_units`` of which all gates are saturated nine times out of ten. ``largest_state`` is of |h| (|c| for
     LSTMs)."""
 
     gates: list[dict[str, float]]
     states: list[float]
+    stuck: float
     dead: list[int]
     saturated_units: list[int]
     units: int
@@ -55,13 +58,14 @@ def watch(model: CharRNN, ids: Ids, span: tuple[int, int]) -> Activity:
     steps = list(reference_steps(model, x, model.zero_hidden(len(x))))[x.shape[1] // 2 :]
     layers = range(model.config.num_layers)
     hidden = [torch.stack([step.states[k][0] for step in steps]) for k in layers]  # (T, S, H) each
-    gates = [
-        {name: _saturated(torch.stack([step.gates[k][name] for step in steps])) for name in steps[0].gates[k]}
-        for k in layers
+    values = [
+        {name: torch.stack([step.gates[k][name] for step in steps]) for name in steps[0].gates[k]} for k in layers
     ]
+    gates = [{name: _beyond(CLOSED, gate) for name, gate in layer.items()} for layer in values]
     return Activity(
         [{name: one.float().mean().item() for name, one in layer.items()} for layer in gates],
         [(h.abs() > SATURATED_STATE).float().mean().item() if _is_bounded(model) else 0.0 for h in hidden],
+        max((_beyond(STUCK, gate).float().mean().item() for layer in values for gate in layer.values()), default=0.0),
         [int((h.amax(dim=(0, 1)) - h.amin(dim=(0, 1)) < DEAD_RANGE).sum()) for h in hidden],
         [_saturated_units(layer, h) if _is_bounded(model) else 0 for layer, h in zip(gates, hidden, strict=True)],
         model.config.hidden_size,
@@ -73,8 +77,8 @@ def _is_bounded(model: CharRNN) -> bool:
     return model.config.cell != "rnn_relu"
 
 
-def _saturated(gate: Tensor) -> Tensor:
-    return (gate < CLOSED) | (gate > OPEN)
+def _beyond(margin: float, gate: Tensor) -> Tensor:
+    return (gate < margin) | (gate > 1 - margin)
 
 
 def _saturated_units(gates: dict[str, Tensor], hidden: Tensor) -> int:

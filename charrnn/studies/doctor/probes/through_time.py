@@ -43,15 +43,17 @@ class Profile:
     @property
     def relative(self) -> list[float]:
         """``state``, in units of its first number."""
-        start = self.state[0]
-        return [0.0 if start <= LOWEST else norm / start for norm in self.state]
+        return _relative(self.state)
 
     @property
     def reach(self) -> int | None:
         """The k at which it has fallen below 1 % for good; None if it does not within the horizon."""
-        above = [k for k, share in enumerate(self.relative) if not share < SMALL]
-        last = above[-1] if above else 0
-        return last + 1 if last + 1 < len(self.state) else None
+        return _reach(self.relative)
+
+    @property
+    def hidden_reach(self) -> int | None:
+        """The same of the hidden state alone: through the recurrent matrix."""
+        return _reach(_relative(self.hidden))
 
     @property
     def decay(self) -> float:
@@ -72,6 +74,16 @@ class Profile:
         numbers are none."""
         total = sum(self.state)
         return 0.0 if total <= LOWEST else sum(self.state[seq_len:]) / total
+
+
+def _relative(norms: list[float]) -> list[float]:
+    return [0.0 if norms[0] <= LOWEST else norm / norms[0] for norm in norms]
+
+
+def _reach(relative: list[float]) -> int | None:
+    above = [k for k, share in enumerate(relative) if not share < SMALL]
+    last = above[-1] if above else 0
+    return last + 1 if last + 1 < len(relative) else None
 
 
 def gradient_through_time(model: CharRNN, ids: Ids, span: tuple[int, int], horizon: int = HORIZON) -> Profile:

@@ -12,28 +12,31 @@ from collections.abc import Callable
 from charrnn.studies.doctor.evidence import Evidence
 from charrnn.studies.doctor.finding import Finding
 from charrnn.studies.doctor.rules.fit import overfitting, too_small, unigram_plateau
-from charrnn.studies.doctor.rules.gradients import clipping, through_time, truncation
+from charrnn.studies.doctor.rules.gradients import clipping, through_time, through_time_at_start, truncation
 from charrnn.studies.doctor.rules.mechanics import diverged, frozen, last_character_only, misaligned, optimizer_reset
 from charrnn.studies.doctor.rules.rates import momentum, rate, second_moment
 from charrnn.studies.doctor.rules.state import carried_state, cold_state
 from charrnn.studies.doctor.rules.texts import duplicates, foreign_text, unseen_characters
-from charrnn.studies.doctor.rules.units import dead_units, initialisation, precision, saturation
+from charrnn.studies.doctor.rules.units import dead_units, initialisation, precision, saturation, saturation_at_start
 
 RULES: list[Callable[[Evidence], Finding | None]] = [
     misaligned,
     last_character_only,
     optimizer_reset,
-    frozen,
-    carried_state,
-    precision,
+    saturation_at_start,
     initialisation,
-    saturation,
+    through_time_at_start,
+    precision,
+    frozen,
     second_moment,
-    through_time,
+    clipping,
     momentum,
     rate,
     diverged,
-    clipping,
+    carried_state,
+    unigram_plateau,
+    through_time,
+    saturation,
     dead_units,
     cold_state,
     truncation,
@@ -42,5 +45,4 @@ RULES: list[Callable[[Evidence], Finding | None]] = [
     duplicates,
     overfitting,
     too_small,
-    unigram_plateau,
 ]

@@ -6,30 +6,41 @@ import math
 
 from charrnn.studies.doctor.evidence import Evidence
 from charrnn.studies.doctor.finding import Finding, healthy
+from charrnn.studies.doctor.history import History
 from charrnn.studies.doctor.probes.through_time import Profile
 
-GROWS = 10.0  # times the gradient at k = 0
-SHORT_REACH = 3  # characters: the model learns from these pairs of letters alone
-CUT = 0.25  # of the whole gradient through time
+GROWS = 100.0  # times the gradient at k = 0
+SHORT_REACH = 2  # characters: the model learns from pairs of letters alone
+CUT = 0.6  # of the whole gradient through time
 RULES_SHARE, RULES_FACTOR = 0.9, 5.0  # of the steps clipped, by how much in the middle
 NEVER_FACTOR = 30.0  # grad_clip over the largest norm
+SPIKE = 10.0  # a log line's 99th percentile over the median of the line before
+
+
+def through_time_at_start(evidence: Evidence) -> Finding | None:
+    """Does the gradient of a new network explode or vanish on its way back?"""
+    return _trouble(evidence, evidence.new_profile, " of a new network")
 
 
 def through_time(evidence: Evidence) -> Finding:
-    """Does the gradient explode or vanish on its way back? Measured on the profile, of the run and of a new network."""
-    seq_len = evidence.config.training.seq_len
-    for profile, whose in ((evidence.profile, ""), (evidence.new_profile, " of a new network")):
-        relative = profile.relative
-        if not relative[_largest(relative)] <= GROWS:
-            return _exploding(evidence, relative, whose)
-        if profile.reach is not None and profile.reach <= min(SHORT_REACH, seq_len):
-            return _vanishing(evidence, profile, whose)
-    return healthy(
+    """Does the gradient of the network as it is explode or vanish on its way back?"""
+    return _trouble(evidence, evidence.profile, "") or healthy(
         "gradient through time",
         "The gradient through time neither explodes nor vanishes.",
         describe(evidence.profile),
         f"at most {GROWS:g} times its start, and above 1 % of it for more than {SHORT_REACH} characters (calibrated)",
     )
+
+
+def _trouble(evidence: Evidence, profile: Profile, whose: str) -> Finding | None:
+    """Through an LSTM's hidden state it must reach as far as the next character at least: the cell alone cannot use
+    what it keeps to decide what to keep."""
+    if not profile.relative[_largest(profile.relative)] <= GROWS:
+        return _exploding(evidence, profile.relative, whose)
+    short = min(SHORT_REACH, evidence.config.training.seq_len)
+    if (profile.reach is not None and profile.reach <= short) or profile.hidden_reach == 1:
+        return _vanishing(evidence, profile, whose)
+    return None
 
 
 def describe(profile: Profile) -> str:
@@ -62,14 +73,15 @@ def _exploding(evidence: Evidence, relative: list[float], whose: str) -> Finding
 
 def _vanishing(evidence: Evidence, profile: Profile, whose: str) -> Finding:
     fix = ["model.forget_bias=1"] if evidence.config.model.cell == "lstm" else ["model.cell=lstm"]
+    hidden = f"; of the hidden state alone, below 1 % at {profile.hidden_reach}" if profile.cell is not None else ""
     return Finding(
         "vanishing-gradients",
         True,
         f"The gradient{whose} vanishes through time.",
-        describe(profile),
-        f"above 1 % for more than {SHORT_REACH} characters (calibrated)",
-        f"Nothing that stands more than {profile.reach} characters back can be learned from: a window of "
-        f"{evidence.config.training.seq_len} teaches no more than one of {profile.reach}.",
+        describe(profile) + hidden,
+        f"above 1 % for more than {SHORT_REACH} characters, through the hidden state for more than 1 (calibrated)",
+        f"What stands further back can hardly be learned from: a window of {evidence.config.training.seq_len} teaches "
+        f"little more than one of {max(profile.reach or 1, 1)}.",
         evidence.command(*fix, "model.recurrent_init=orthogonal"),
     )
 
@@ -97,39 +109,59 @@ def truncation(evidence: Evidence) -> Finding | None:
 
 
 def clipping(evidence: Evidence) -> Finding | None:
-    """Does clipping rule every step, or is it never there?"""
+    """Does clipping rule every step, or is it never there when it is needed?"""
     clip, history = evidence.config.training.grad_clip, evidence.history
-    norm, clipped, largest = (
-        history.median("grad_norm_median"),
-        history.median("clipped"),
-        history.largest("grad_norm_p99"),
-    )
+    norm, clipped = history.median("grad_norm_median"), history.median("clipped")
+    if clip is not None and clipped > RULES_SHARE and norm > RULES_FACTOR * clip:
+        return _ruling(evidence, clip, norm)
+    largest, spike = history.largest("grad_norm_p99"), _spike(history)
+    unbounded = clip is None and history.diverged is not None
+    spiky = spike > SPIKE and not history.largest("clipped") > 0
+    if unbounded or spiky or (clip is not None and clip > NEVER_FACTOR * largest):
+        return _never(evidence, clip, norm, largest, spike)
     if clip is None or math.isnan(norm):
         return None
-    measured = f"norm {norm:.2g} in the middle, {largest:.2g} at most; {clipped:.0%} of the steps clipped to {clip:g}"
-    threshold = (
-        f"more than {RULES_SHARE:.0%} clipped with a norm over {RULES_FACTOR:g} times grad_clip, or grad_clip over "
-        f"{NEVER_FACTOR:g} times the largest norm (calibrated)"
+    return healthy(
+        "clipping",
+        "Clipping catches spikes and does not rule.",
+        f"norm {norm:.2g} in the middle, {largest:.2g} at most; {clipped:.0%} of the steps clipped to {clip:g}",
+        f"{RULES_SHARE:.0%} clipped from over {RULES_FACTOR:g} times grad_clip (calibrated)",
     )
-    if clipped > RULES_SHARE and norm > RULES_FACTOR * clip:
-        return Finding(
-            "clipping-rules",
-            True,
-            f"Clipping rules: grad_clip is {clip:g}, and nearly every step is cut.",
-            measured,
-            threshold,
-            f"Every step has the same length, {norm / clip:.0f} times shorter than the gradient asks for: grad_clip "
-            "has become the learning rate, and no schedule or slope is heard.",
-            evidence.command(f"training.grad_clip={3 * norm:.1g}"),
-        )
-    if clip > NEVER_FACTOR * largest:
-        return Finding(
-            "clipping-never",
-            True,
-            f"Clipping never acts: grad_clip is {clip:g}.",
-            measured,
-            threshold,
-            "The limit is so high that a spike would pass it. Three times the usual norm catches them and little else.",
-            evidence.command(f"training.grad_clip={max(3 * norm, 1e-3):.1g}"),
-        )
-    return healthy("clipping", "Clipping catches spikes and does not rule.", measured, threshold)
+
+
+def _spike(history: History) -> float:
+    """The largest jump of the gradient norm from one log line to the next."""
+    pairs = zip(history.logs, history.logs[1:], strict=False)
+    jumps = [
+        after["grad_norm_p99"] / before["grad_norm_median"] for before, after in pairs if before["grad_norm_median"]
+    ]
+    return max(jumps, default=0.0)
+
+
+def _ruling(evidence: Evidence, clip: float, norm: float) -> Finding:
+    clipped = evidence.history.median("clipped")
+    return Finding(
+        "clipping-rules",
+        True,
+        f"Clipping rules: grad_clip is {clip:g}, and nearly every step is cut.",
+        f"{clipped:.0%} of the steps clipped, from a norm of {norm:.2g} in the middle",
+        f"{RULES_SHARE:.0%} clipped from over {RULES_FACTOR:g} times grad_clip (calibrated)",
+        f"Every step has the same length, {norm / clip:.0f} times shorter than the gradient asks for: grad_clip "
+        "has become the learning rate, and no schedule or slope is heard.",
+        evidence.command(f"training.grad_clip={3 * norm:.1g}"),
+    )
+
+
+def _never(evidence: Evidence, clip: float | None, norm: float, largest: float, spike: float) -> Finding:
+    usual = norm if math.isfinite(norm) and norm > 0 else 1 / 3
+    return Finding(
+        "clipping-never",
+        True,
+        "Nothing clips the gradient" + ("." if clip is None else f": grad_clip is {clip:g}, far above any norm."),
+        f"norm {norm:.2g} in the middle, {largest:.2g} at most, a jump to {spike:.2g} times the line before; "
+        "none clipped",
+        f"{SPIKE:g} times with no step clipped, a divergence without grad_clip, or grad_clip over {NEVER_FACTOR:g} "
+        "times the largest norm (calibrated)",
+        "A single spike throws the weights away. Three times the usual norm catches spikes and little else.",
+        evidence.command(f"training.grad_clip={3 * usual:.1g}"),
+    )

@@ -18,8 +18,8 @@ def misaligned(evidence: Evidence) -> Finding | None:
     best, right = evidence.reading.predicts, offsets[NEXT_CHARACTER]
     if not all(map(math.isfinite, offsets.values())):
         return None
-    threshold = f"{MISALIGNED_BELOW:g} times the loss on the next character (calibrated)"
-    if offsets[best] >= MISALIGNED_BELOW * right:
+    threshold = f"{MISALIGNED_BELOW:g} times the loss on the next character, or the unigram entropy (calibrated)"
+    if offsets[best] >= MISALIGNED_BELOW * min(right, evidence.entropies["unigram"]):
         return healthy(
             "targets", "It predicts the next character.", f"{right:.2f} nats on it, the least of all", threshold
         )
@@ -56,14 +56,14 @@ def last_character_only(evidence: Evidence) -> Finding | None:
 
 
 def optimizer_reset(evidence: Evidence) -> Finding | None:
-    """Has the one optimizer been there from the first step? Adam counts; SGD does not."""
+    """Has the one optimizer been there from the first step? Adam counts; SGD shows no more than a first step."""
     rows = [row for row in evidence.history.observed if "optimizer_steps" in row]
     if not rows:
         return None
     threshold = "as many as the run: there is one optimizer, made once"
     last = rows[-1]
     bad = [row for row in rows if row["optimizer_steps"] < row["step"] - _steps_not_taken(evidence)]
-    measured = f"Adam has counted {last['optimizer_steps']:,} steps at step {last['step']:,}"
+    measured = f"the optimizer has counted {last['optimizer_steps']:,} steps at step {last['step']:,}"
     if not bad:
         return healthy("optimizer", "One optimizer from the first step on.", measured, threshold)
     return Finding(
@@ -72,7 +72,7 @@ def optimizer_reset(evidence: Evidence) -> Finding | None:
         f"The optimizer's state was lost, for the first time before step {bad[0]['step']:,}.",
         measured,
         threshold,
-        "Adam's averages of the gradient begin anew each time, and the steps after it are wild or blind: training "
+        "Its averages of the gradient begin anew each time, and the steps after it are wild or blind: training "
         "stalls. Make the optimizer once, and save and restore it with the model.",
         evidence.command(),
     )
@@ -85,7 +85,7 @@ def _steps_not_taken(evidence: Evidence) -> int:
 
 def frozen(evidence: Evidence) -> Finding | None:
     """Does every parameter move?"""
-    updates = evidence.history.of_tensors("update_ratio")
+    updates = evidence.history.largest_of_tensors("update_ratio")
     if not updates:
         return None
     still = sorted(name for name, ratio in updates.items() if ratio < STILL)
@@ -93,13 +93,13 @@ def frozen(evidence: Evidence) -> Finding | None:
     if not still:
         low, high = min(updates.values()), max(updates.values())
         return healthy(
-            "updates", "Every parameter moves.", f"update-to-weight ratios {low:.0e} to {high:.0e}", threshold
+            "updates", "Every parameter moves.", f"largest update-to-weight ratios {low:.0e} to {high:.0e}", threshold
         )
     return Finding(
         "frozen-parameters",
         True,
         f"Parameters that never move: {', '.join(still)}.",
-        f"update-to-weight ratio {max(updates[name] for name in still):.0e}",
+        f"update-to-weight ratio {max(updates[name] for name in still):.0e} at most",
         threshold,
         "They get no gradient, or the optimizer does not know them: the network learns with what is left.",
         evidence.command(),

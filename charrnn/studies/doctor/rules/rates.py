@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from statistics import median
 
 from charrnn.studies.doctor.evidence import Evidence
 from charrnn.studies.doctor.finding import Finding, healthy
@@ -10,8 +11,8 @@ from charrnn.studies.doctor.trials import RATE_FACTOR, USUAL_MOMENTUM
 
 CLEAR_GAIN = 0.04  # of the text's unigram entropy: what another rate must be better by
 LAGGING = 10.0  # mean g^2 over Adam's average of it
-CLIMB = 1.15  # times the smallest training loss before
-LATER_ROWS = 10
+CLIMB = 1.3  # times the training loss before, medians of so many log lines
+ROWS = 5
 
 
 def rate(evidence: Evidence) -> Finding | None:
@@ -27,7 +28,8 @@ def rate(evidence: Evidence) -> Finding | None:
             ("higher rate", f"at {RATE_FACTOR:g} times the rate"),
         )
     ).replace("inf", "diverged")
-    measured = f"validation loss after {trials.steps} steps, rates scaled to that length: {losses}"
+    scaled = ", rates scaled to that length" if trials.scaled else ""
+    measured = f"training loss after {trials.steps} steps{scaled}: {losses}"
     lower, higher = trials.gain("lower rate"), trials.gain("higher rate")
     if max(lower, higher) <= limit:
         if not math.isfinite(trials.loss("same")):
@@ -57,7 +59,7 @@ def momentum(evidence: Evidence) -> Finding | None:
     name, value = ("training.momentum", training.momentum) if sgd else ("training.betas[0]", training.betas[0])
     trials = evidence.trials
     measured = (
-        f"validation loss after {trials.steps} steps: {trials.loss('same'):.2f} with {value:g}, "
+        f"training loss after {trials.steps} steps: {trials.loss('same'):.2f} with {value:g}, "
         f"{trials.loss('less momentum'):.2f} with {USUAL_MOMENTUM:g}"
     ).replace("inf", "diverged")
     threshold = f"{limit:.2f} nats, {CLEAR_GAIN:.0%} of the unigram entropy (calibrated)"
@@ -93,8 +95,10 @@ def second_moment(evidence: Evidence) -> Finding | None:
     ]
     threshold = f"{LAGGING:g}, with a loss that climbs by {CLIMB - 1:.0%} after it (calibrated)"
     for index, ratio in enumerate(ratios):
-        before = min(row["train_loss"] for row in rows[: index + 1])
-        after = max(row["train_loss"] for row in rows[index : index + LATER_ROWS])
+        before, after = (
+            median(row["train_loss"] for row in part)
+            for part in (rows[max(index - ROWS, 0) : max(index, 1)], rows[index : index + ROWS])
+        )
         if ratio > LAGGING and after > CLIMB * before:
             return Finding(
                 "second-moment-lags",

@@ -33,7 +33,8 @@ def carried_state(evidence: Evidence) -> Finding | None:
         f"than the others; from a zero state it would be {cost:+.2f}"
     )
     threshold = f"{NOISE:.0%} of what a cold start costs, and {COLD_EXCESS:.0%} of the unigram entropy (calibrated)"
-    if excess > NOISE * cost and excess > COLD_EXCESS * evidence.entropies["unigram"] and cost > 0:
+    learned = evidence.train_loss < evidence.entropies["unigram"]
+    if learned and excess > NOISE * cost and excess > COLD_EXCESS * evidence.entropies["unigram"] and cost > 0:
         return Finding(
             "state-is-noise",
             True,

@@ -6,13 +6,16 @@ import math
 
 from charrnn.studies.doctor.evidence import Evidence
 from charrnn.studies.doctor.finding import Finding, healthy
+from charrnn.studies.doctor.rules.gradients import GROWS
 
 HIGH_START = 1.5  # times ln V
 SATURATED_START = 0.5  # share of the gates of a new network
+STUCK_START = 0.5  # share of the values of one gate
 SATURATED = 0.9  # share of the gates of a trained one
 DEAD = 0.25  # share of the units
 ROUGH_GRADIENT = 0.1  # relative difference from float64
 COARSE = 0.9  # share of the weights that fit bfloat16
+VANISHED = 0.85  # share of the recurrent gradient that is exactly zero
 
 
 def initialisation(evidence: Evidence) -> Finding:
@@ -33,25 +36,38 @@ def initialisation(evidence: Evidence) -> Finding:
     )
 
 
-def saturation(evidence: Evidence) -> Finding:
-    """Are gates stuck open or shut: from the start, or later and to no avail?"""
-    start, now = evidence.new_activity.saturation, evidence.activity.saturation
-    measured = f"{start:.0%} of a new network's gates are below 0.05 or above 0.95, {now:.0%} of this one's"
-    threshold = (
-        f"{SATURATED_START:.0%} of a new network's; {SATURATED:.0%} of a trained one's while its loss is above the "
-        "bigram entropy (calibrated)"
+def saturation_at_start(evidence: Evidence) -> Finding | None:
+    """Are the gates of a new network stuck open or shut?"""
+    activity = evidence.new_activity
+    if activity.saturation <= SATURATED_START and activity.stuck <= STUCK_START:
+        return None
+    return _saturated(
+        evidence,
+        f"{activity.saturation:.0%} of a new network's gates are below 0.05 or above 0.95; of one gate "
+        f"{activity.stuck:.0%} are below 0.005 or above 0.995",
+        f"{SATURATED_START:.0%}; {STUCK_START:.0%} (calibrated)",
+        "weights or biases are too large at the start",
     )
-    poor = evidence.train_loss > evidence.entropies["bigram"]
-    if start <= SATURATED_START and not (now > SATURATED and poor):
-        return healthy("gates", "Gates are free to move.", measured, threshold)
+
+
+def saturation(evidence: Evidence) -> Finding:
+    """Have gates become stuck open or shut, to no avail?"""
+    now, poor = evidence.activity.saturation, evidence.train_loss > evidence.entropies["bigram"]
+    measured = f"{now:.0%} of the gates are below 0.05 or above 0.95"
+    threshold = f"{SATURATED:.0%}, while the loss is above the bigram entropy (calibrated)"
+    if now > SATURATED and poor:
+        return _saturated(evidence, measured, threshold, "a rate too high threw them there, perhaps")
+    return healthy("gates", "Gates are free to move.", measured, threshold)
+
+
+def _saturated(evidence: Evidence, measured: str, threshold: str, cause: str) -> Finding:
     return Finding(
         "saturated-gates",
         True,
         "Gates are saturated: stuck open or shut.",
         measured,
         threshold,
-        "Where a gate is at its end its derivative is nearly zero, so no gradient moves it back: weights too large at "
-        "the start, or a rate that threw them there.",
+        f"Where a gate is at its end its derivative is nearly zero, so no gradient moves it back: {cause}.",
         evidence.command("model.recurrent_init=orthogonal", "model.forget_bias=1"),
     )
 
@@ -80,16 +96,21 @@ def dead_units(evidence: Evidence) -> Finding:
 
 
 def precision(evidence: Evidence) -> Finding | None:
-    """Is the arithmetic exact enough for gradients, and do the weights keep small updates?"""
-    numerics = evidence.numerics
-    if not math.isfinite(numerics.gradient):
-        return None  # no number at all is no rounding error
+    """Is the arithmetic exact enough for gradients, and do weights and gradients keep small numbers?"""
+    numerics, zero = evidence.numerics, evidence.history.median("zero_gradients")
+    if not math.isfinite(numerics.gradient) or max(evidence.profile.relative) > GROWS:
+        return None  # no number at all is no rounding error, and a network that explodes enlarges any
     measured = (
-        f"gradient {numerics.gradient:.1e} from its float64 value, loss {numerics.loss:.1e}; "
-        f"{numerics.coarse:.0%} of the weights would fit bfloat16"
+        f"gradient {numerics.gradient:.1e} from its float64 value, loss {numerics.loss:.1e}; {numerics.coarse:.0%} of "
+        f"the weights would fit bfloat16; {zero:.0%} of the recurrent gradient is zero"
     )
-    threshold = f"{ROUGH_GRADIENT:g}; {COARSE:.0%} (calibrated; bfloat16 autocast stays at about 0.01)"
-    if numerics.gradient <= ROUGH_GRADIENT and numerics.coarse <= COARSE:
+    threshold = (
+        f"{ROUGH_GRADIENT:g}; {COARSE:.0%}; {VANISHED:.0%} (calibrated; bfloat16 autocast differs by about 0.01)"
+    )
+    # Saturated gates and rectified units give zeros by right.
+    by_right = evidence.activity.saturation > SATURATED or evidence.config.model.cell == "rnn_relu"
+    underflow = zero > VANISHED and not by_right
+    if numerics.gradient <= ROUGH_GRADIENT and numerics.coarse <= COARSE and not underflow:
         return healthy("precision", "The arithmetic is exact enough.", measured, threshold)
     return Finding(
         "precision",
@@ -97,7 +118,7 @@ def precision(evidence: Evidence) -> Finding | None:
         "The arithmetic is too coarse.",
         measured,
         threshold,
-        "Rounding is a good part of the gradient, or eats updates smaller than the weights' last digit: the loss stops "
-        "falling where exact arithmetic would go on.",
+        "Rounding is a good part of the gradient, makes its small numbers zero, or eats updates smaller than the "
+        "weights' last digit: the loss stops falling where exact arithmetic would go on.",
         evidence.command("training.precision=fp32"),
     )
