@@ -183,7 +183,9 @@ class TestProfile:
         assert profile.beyond(4) == profile.beyond(100) == 0
 
     def test_the_cell_state_is_what_counts(self) -> None:
-        assert Profile([1.0, 1.0], [4.0, 1.0]).relative == [1, 0.25]
+        profile = Profile([1.0, 0.0], [4.0, 1.0])
+        assert profile.relative == [1, 0.25]
+        assert (profile.reach, profile.hidden_reach) == (None, 1)
 
     @given(st.lists(st.floats(0, 3), min_size=1, max_size=8).map(lambda rest: [1.0, *rest]))
     def test_reach(self, norms: list[float]) -> None:
@@ -289,6 +291,13 @@ class TestActivity:
         assert max(seen.gates[0].values()) < 0.9
         assert seen.saturation == 1.0
         assert seen.saturated_units == [0, UNITS]
+
+    def test_a_single_gate_that_is_stuck(self) -> None:
+        """Beyond 0.005 or 0.995, whatever the others do: sigmoid(5.2) is 0.9945, sigmoid(5.4) is 0.9955."""
+        still = fill(a_model("lstm"), weight_hh=0.0, weight_ih=0.0, bias_hh=0.0)
+        for bias, share in ((5.2, 0.0), (-5.2, 0.0), (5.4, 1.0), (-5.4, 1.0)):
+            assert watch(fill(still, bias_ih=gates(0, bias, 0, 0)), some_ids(3000), (0, 3000)).stuck == share
+        assert watch(a_model("rnn_tanh"), some_ids(3000), (0, 3000)).stuck == 0
 
     def test_largest_state(self) -> None:
         """Of the cell state: it gains sigmoid(1) tanh(1) with each character, and forgets nothing to speak of."""

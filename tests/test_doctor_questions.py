@@ -20,6 +20,7 @@ from charrnn.studies.doctor import questions, trials
 from charrnn.studies.doctor.questions import FEWEST_STEPS, MOST_STEPS, QUESTIONS, SEEDS, ask, compare
 from charrnn.studies.doctor.trials import Lab, Trials, changed, memorise, new_model, run_trials
 from charrnn.studies.recommendation import LENGTH_EXPONENT
+from charrnn.studies.trials import Trial
 from charrnn.text.places import Places
 from charrnn.training.evaluation import evaluate
 from charrnn.training.session import Session, new_session
@@ -186,12 +187,12 @@ class StubLab:
         *,
         carried: bool = True,
         length: float = 1.0,
-    ) -> float:
+    ) -> Trial:
         self.asked.append((config, steps, seed, carried, length))
         torch.manual_seed(seed)  # as trainers do
         for _ in range(round(steps * length)):
             after_step()
-        return 2.0 + seed + 0.1 * len({id(one[0]) for one in self.asked})
+        return Trial(0.1, seed, 2.0 + seed + 0.1 * len({id(one[0]) for one in self.asked}), None, 9.9)
 
 
 def stub(config: Config, fits: Callable[[Config], bool] = lambda _: True) -> Any:
@@ -247,21 +248,24 @@ class TestLab:
         """Against the same written out: linear decay, and the rate that ``lr-find`` would give so short a training."""
         config = changed(session.config, lr=0.01)
         steps: list[None] = []
-        loss = Lab(session, 500, 0.01).train(config, 8, 2, lambda: steps.append(None), carried=carried, length=length)
+        result = Lab(session, 500, 0.01).train(config, 8, 2, lambda: steps.append(None), carried=carried, length=length)
         lr, count = 0.01 * (500 / 8) ** LENGTH_EXPONENT, round(8 * length)
         assert len(steps) == count
         training = config.training.model_copy(update={"seed": config.training.seed + 2})
         text = session.text
         trainer = Trainer(text.train_ids, len(text.vocabulary), config.model, training)
+        losses = []
         for step in range(count):
-            trainer.step(lr * (1 - step / count))
+            losses.append(trainer.step(lr * (1 - step / count)).loss.item())
         expected = evaluate(trainer.model, text.ids, text.spans["val"], trainer.precision, carried=carried)
         assert expected is not None
-        assert loss == pytest.approx(expected.nats_per_char, rel=1e-5)
+        assert result.val_loss == pytest.approx(expected.nats_per_char, rel=1e-5)
+        assert result.train_loss == pytest.approx(float(np.mean(losses[-(count // 4) :])), rel=1e-5)
 
     def test_one_that_diverges(self, session: Session) -> None:
         config = changed(session.config, optimizer="sgd", lr=1000.0, grad_clip=None)
-        assert Lab(session, 500, 0.01).train(config, 20, 0, lambda: None) == INF
+        result = Lab(session, 500, 0.01).train(config, 20, 0, lambda: None)
+        assert (result.val_loss, result.train_loss) == (None, None)
 
     @pytest.mark.parametrize(("seconds", "steps"), [(10, 50), (1, 20), (1000, 60)])
     def test_steps_within(self, session: Session, seconds: float, steps: int) -> None:
@@ -316,10 +320,10 @@ class TestTrials:
         session.config = changed(session.config, **settings)
         asked: list[tuple[Config, int]] = []
 
-        def train(_: Lab, config: Config, steps: int, seed: int, after_step: Callable[[], None]) -> float:
+        def train(_: Lab, config: Config, steps: int, seed: int, after_step: Callable[[], None]) -> Trial:
             asked.append((config, seed))
             after_step()
-            return 1.0
+            return Trial(0.1, seed, 5.0, None, 1.0 + seed)
 
         monkeypatch.setattr(Lab, "train", train)
         shares: list[float] = []
@@ -328,24 +332,60 @@ class TestTrials:
         wanted = [session.config, changed(session.config, lr=lr / 8), changed(session.config, lr=lr * 8)]
         wanted += [] if less is None else [changed(session.config, **less)]
         assert asked == [(config, seed) for config in wanted for seed in (0, 1)]
+        assert all(losses == [1, 2] for losses in seen.losses.values()), "of training"
+        assert seen.scaled
         assert list(seen.losses) == ["same", "lower rate", "higher rate", "less momentum"][: len(wanted)]
         assert shares == sorted(shares)
         assert shares[-1] <= 1
+
+    @pytest.mark.parametrize(
+        ("losses", "factor"),
+        [([2.0, 3.0, 3.0], 1), ([3.0, 2.0, 3.0], 1 / 8), ([3.0, 3.0, 2.0], 8), ([INF, 3.0, INF], 1 / 8)],
+    )
+    def test_best_factor(self, losses: list[float], factor: float) -> None:
+        names = ("same", "lower rate", "higher rate")
+        assert Trials(60, {name: [loss] for name, loss in zip(names, losses, strict=True)}).best_factor == factor
+
+    def test_unscaled_where_scaling_is_too_much(self, session: Session, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Rates for so few steps are higher than the config's own, which may be all that the network can bear."""
+        planned: list[int] = []
+
+        def train(lab: Lab, config: Config, steps: int, seed: int, after_step: Callable[[], None]) -> Trial:
+            planned.append(lab.planned_steps)
+            after_step()
+            loss = None if lab.planned_steps > steps else 2.0
+            return Trial(0.1, seed, loss, None, loss)
+
+        monkeypatch.setattr(Lab, "train", train)
+        shares: list[float] = []
+        seen = run_trials(Lab(session, 500, 0.1), shares.append)
+        assert planned == [500] * 6 + [seen.steps] * 6
+        assert not seen.scaled
+        assert seen.loss("same") == 2
+        assert shares == sorted(shares)
 
     def test_memorise(self, text_file: Path, places: Places) -> None:
         """The same window again and again, from a new network, for as long as there is time."""
         session = new_session(make_config(str(text_file), *PLAIN, "training.max_steps=100"), places)
         shares: list[float] = []
-        losses = memorise(Lab.of(session, 1e6), shares.append)
+        lab, own = Lab.of(session, 1e6), Trials(60, {"same": [1.0], "lower rate": [2.0], "higher rate": [2.0]}, False)
+        losses = memorise(lab, own, shares.append)
         assert len(losses) == len(shares) == trials.FEWEST_MEMORY_STEPS
         assert shares[-1] == 1
+        still = session.config.training.model_copy(update={"state_reset": 0.0})
         model = new_model(session)
         window = torch.from_numpy(session.text.train_ids.astype(np.int64))
         streams = torch.stack([window[row * 10 : row * 10 + 11] for row in range(4)])
         logits = model(streams[:, :-1], model.zero_hidden(4))[0]
         first = torch.nn.functional.cross_entropy(logits.flatten(0, 1), streams[:, 1:].flatten()).item()
         assert losses[0] == pytest.approx(first, rel=1e-5)
-        assert losses[-1] < 0.7 * first
+        trainer = Trainer(session.text.train_ids[:44], len(session.text.vocabulary), session.config.model, still)
+        assert losses == pytest.approx([trainer.step(0.01).loss.item() for _ in losses], rel=1e-4)
+        higher = memorise(
+            lab, Trials(60, {"same": [INF], "lower rate": [INF], "higher rate": [1.0]}, False), shares.append
+        )
+        trainer = Trainer(session.text.train_ids[:44], len(session.text.vocabulary), session.config.model, still)
+        assert higher[:5] == pytest.approx([trainer.step(0.08).loss.item() for _ in range(5)], rel=1e-4)
 
     def test_a_new_network(self, session: Session) -> None:
         before = {name: value.clone() for name, value in session.trainer.model.state_dict().items()}
