@@ -302,6 +302,18 @@ def set_gate_bias(model: CharRNN, gate: int, value: float, share: float = 1.0) -
         layer.get_parameter("bias_ih_l0")[gate * size : gate * size + int(share * size)] = value
 
 
+def keep_cells(trainer: Trainer, share: float) -> None:
+    """A share of an LSTM's units keep what they hold: nothing is let in, nothing forgotten."""
+    size = trainer.model.config.hidden_size
+    kept = int(share * size)
+    for layer in trainer.model.recurrent_layers:
+        for gate, bias in ((0, -12.0), (1, 12.0)):
+            rows = slice(gate * size, gate * size + kept)
+            layer.get_parameter("weight_ih_l0")[rows] = 0.0
+            layer.get_parameter("weight_hh_l0")[rows] = 0.0
+            layer.get_parameter("bias_ih_l0")[rows] = bias
+
+
 def push_units_down(model: CharRNN, share: float) -> None:
     for layer in model.recurrent_layers:
         layer.get_parameter("bias_ih_l0")[: int(share * model.config.hidden_size)] = -8.0
@@ -361,6 +373,13 @@ def shuffled_windows(streams: Streams, x: Tensor, y: Tensor) -> tuple[Tensor, Te
 
 def nothing(hidden: Hidden) -> Hidden:
     return tuple(torch.zeros_like(tensor) for tensor in hidden)
+
+
+def never_zero(hidden: Hidden, share: float) -> Hidden:
+    """A state that training has always seen with some of its cells far from zero, as they drift in a long run."""
+    h, c = (tensor.clone() for tensor in hidden)
+    c[..., : int(share * c.shape[-1])] = 4.0
+    return h, c
 
 
 def of_neighbour(hidden: Hidden) -> Hidden:
@@ -545,16 +564,20 @@ PLANTS = [
         healthy="seq_len=5 batch_size=96",
     ),
     Plant(
-        "state_reset 0, forget bias 4",
+        "a quarter of the state never zero",
         ("state-never-cold",),
-        "forget_bias=4 state_reset=0 seq_len=12",
-        healthy="forget_bias=4 seq_len=12",
+        "forget_bias=4 state_reset=0",
+        fault=lambda: all_of(
+            carried(partial(never_zero, share=0.25)), after_optimizer(partial(keep_cells, share=0.25))
+        ),
+        healthy="forget_bias=4",
     ),
     Plant(
-        "state_reset 0, forget bias 3, 128 units",
+        "half of the state never zero",
         ("state-never-cold",),
-        "forget_bias=3 hidden_size=128 lr=2e-2 state_reset=0 seq_len=12",
-        healthy="forget_bias=3 hidden_size=128 lr=2e-2 seq_len=12",
+        "forget_bias=2 state_reset=0 hidden_size=96",
+        fault=lambda: all_of(carried(partial(never_zero, share=0.5)), after_optimizer(partial(keep_cells, share=0.5))),
+        healthy="forget_bias=2 hidden_size=96",
     ),
     Plant(
         "windows from anywhere",

@@ -41,6 +41,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from charrnn.errors import CheckpointError
+
 Row = dict[str, Any]
 
 
@@ -59,8 +61,22 @@ def without_nan(value: Any) -> Any:
 
 
 def read_metrics(path: Path) -> Iterator[Row]:
-    """The rows of a metrics file, also while it is being written: an unfinished last line is left out."""
-    with path.open(encoding="utf-8") as file:
-        for line in file:
+    """The rows of a metrics file, also while it is being written: an unfinished last line is left out.
+
+    Raises:
+        CheckpointError: a line is damaged.
+    """
+    with path.open(encoding="utf-8", errors="replace") as file:
+        for number, line in enumerate(file, start=1):
             if line.endswith("\n"):
-                yield json.loads(line)
+                yield _row(line, f"{path}:{number}")
+
+
+def _row(line: str, where: str) -> Row:
+    try:
+        row = json.loads(line)
+    except (ValueError, RecursionError) as error:
+        raise CheckpointError(f"{where}: not a line of metrics: {error}; take the line out") from error
+    if not isinstance(row, dict):
+        raise CheckpointError(f"{where}: not a line of metrics; take the line out")
+    return row

@@ -30,9 +30,9 @@ class Trial:
     train_loss: float | None = None
 
 
-def trial_config(config: TrainingConfig, lr: float, steps: int) -> TrainingConfig:
+def trial_config(config: TrainingConfig, lr: float, steps: int, warm_up_share: float = WARM_UP_SHARE) -> TrainingConfig:
     """The training that a trial of this many steps is a short version of, at another rate."""
-    warmup_steps = min(config.warmup_steps, int(WARM_UP_SHARE * steps))
+    warmup_steps = min(config.warmup_steps, int(warm_up_share * steps))
     return config.model_copy(update={"lr": lr, "warmup_steps": warmup_steps, "min_lr": min(config.min_lr, lr)})
 
 

@@ -75,6 +75,12 @@ class Streams:
         both = torch.from_numpy(window)
         return both[:, :-1], both[:, 1:]
 
+    def ahead(self, count: int) -> Tensor:
+        """The next ``count`` characters of each stream and one more, (B, count + 1) int64, or what is left of them;
+        the cursor stays."""
+        rows = self._rows[:, self.position : self.position + count + 1]
+        return torch.from_numpy(rows.astype(np.int64))
+
     @property
     def at_start(self) -> bool:
         """Whether the next window begins a pass, where no state is to be carried in."""

@@ -10,7 +10,7 @@ from charrnn.config.schema import Config
 from charrnn.studies.doctor.history import History
 from charrnn.studies.doctor.probes.activity import Activity
 from charrnn.studies.doctor.probes.numerics import Numerics
-from charrnn.studies.doctor.probes.reading import Reading
+from charrnn.studies.doctor.probes.reading import Continuation, Reading
 from charrnn.studies.doctor.probes.texts import Texts
 from charrnn.studies.doctor.probes.through_time import Profile
 from charrnn.studies.doctor.trials import Trials
@@ -35,6 +35,7 @@ class Evidence:
     new_profile: Profile
     new_activity: Activity
     reading: Reading
+    continuation: Continuation
     numerics: Numerics
     val_loss: float
     val_loss_cold: float
@@ -45,6 +46,11 @@ class Evidence:
     def train_loss(self) -> float:
         """Of the last log line; NaN where there is none."""
         return float(self.history.logs[-1]["train_loss"]) if self.history.logs else math.nan
+
+    def lower_rate(self, factor: float) -> list[str]:
+        """Assignments for a rate lower by this factor, with a schedule that ends no higher."""
+        lr = float(f"{self.config.training.lr / factor:.2g}")
+        return [f"training.lr={lr:g}", *([f"training.min_lr={lr:g}"] if self.config.training.min_lr > lr else [])]
 
     def command(self, *assignments: str) -> str:
         """A training of the same config with other settings."""

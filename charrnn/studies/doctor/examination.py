@@ -25,7 +25,7 @@ from charrnn.studies.doctor.history import History, read_history
 from charrnn.studies.doctor.probes.activity import watch
 from charrnn.studies.doctor.probes.numerics import replay
 from charrnn.studies.doctor.probes.pieces import unseen_span
-from charrnn.studies.doctor.probes.reading import read
+from charrnn.studies.doctor.probes.reading import AHEAD, read, read_on
 from charrnn.studies.doctor.probes.texts import compare_parts
 from charrnn.studies.doctor.probes.through_time import Profile, gradient_through_time
 from charrnn.studies.doctor.rules import RULES
@@ -123,6 +123,7 @@ def collect(session: Session, history: History, config_name: str, advanced: Adva
     new_profile, new_activity = gradient_through_time(new, text.ids, span), watch(new, text.ids, span)
     advanced("carried and cold state", 0.15)
     reading = read(model, text.ids, span)
+    continuation = read_on(model, trainer.streams.ahead(AHEAD).to(trainer.device), trainer.hidden)
     losses = [
         evaluate(model, text.ids, span, trainer.precision, carried=carried, max_characters=EVAL_CHARACTERS)
         for carried in (True, False)
@@ -145,6 +146,7 @@ def collect(session: Session, history: History, config_name: str, advanced: Adva
         new_profile,
         new_activity,
         reading,
+        continuation,
         numerics,
         val_loss,
         val_loss_cold,

@@ -9,10 +9,10 @@ from typing import Any
 
 import torch
 
-from charrnn.config.schema import Config
+from charrnn.config.schema import Config, DropoutConfig
 from charrnn.model.charrnn import CharRNN
 from charrnn.studies.recommendation import length_factor
-from charrnn.studies.trials import Trial, trial, trial_config
+from charrnn.studies.trials import WARM_UP_SHARE, Trial, trial, trial_config
 from charrnn.training.session import Session
 from charrnn.training.trainer import Trainer
 
@@ -33,6 +33,7 @@ class Lab:
     session: Session
     planned_steps: int
     seconds_per_step: float
+    warm_up_share: float = WARM_UP_SHARE
 
     @classmethod
     def of(cls, session: Session, seconds_per_step: float) -> Lab:
@@ -66,7 +67,9 @@ class Lab:
         """
         lr = config.training.lr / length_factor(steps, self.planned_steps)
         steps = max(round(steps * length), 1)
-        training = trial_config(config.training, lr, steps).model_copy(update={"seed": config.training.seed + seed})
+        training = trial_config(config.training, lr, steps, self.warm_up_share).model_copy(
+            update={"seed": config.training.seed + seed}
+        )
         trainer = Trainer(self.session.text.train_ids, len(self.session.text.vocabulary), config.model, training)
         unigram = self.session.baselines["unigram"]
         return trial(trainer, training, steps, self.session.text, unigram, after_step, carried=carried)
@@ -85,9 +88,10 @@ class Trials:
     scaled: bool = True
 
     def loss(self, change: str) -> float:
-        """Mean over the seeds; NaN where the change was not tried."""
+        """Mean over the seeds that did not diverge, infinite if all did; NaN where the change was not tried."""
         losses = self.losses.get(change, [math.nan])
-        return sum(losses) / len(losses)
+        ended = [loss for loss in losses if not math.isinf(loss)]
+        return sum(ended) / len(ended) if ended else math.inf
 
     @property
     def best_factor(self) -> float:
@@ -106,11 +110,11 @@ def run_trials(lab: Lab, advanced: Callable[[float], None]) -> Trials:
     share that is done, after every step.
 
     Scaling to so few steps asks much of a network that is barely stable at its own rate: where the config as it is
-    diverges, everything is tried again at unscaled rates.
+    diverges, everything is tried again at unscaled rates, with as much of its warm-up as there is room for.
     """
     trials = _run(lab, lambda share: advanced(share / 2))
     if math.isinf(trials.loss("same")) and lab.planned_steps > trials.steps:
-        unscaled = replace(lab, planned_steps=trials.steps)
+        unscaled = replace(lab, planned_steps=trials.steps, warm_up_share=0.5)
         return replace(_run(unscaled, lambda share: advanced(0.5 + share / 2)), scaled=False)
     return trials
 
@@ -169,7 +173,8 @@ def memorise(lab: Lab, trials: Trials, advanced: Callable[[float], None]) -> lis
     training = session.config.training.model_copy(update={"random_seq_len": False, "state_reset": 0.0})
     characters = training.batch_size * (training.seq_len + 1)
     ids, vocab_size = session.text.train_ids[:characters], len(session.text.vocabulary)
-    trainer = Trainer(ids, vocab_size, session.config.model, training)
+    model = session.config.model.model_copy(update={"dropout": DropoutConfig()})
+    trainer = Trainer(ids, vocab_size, model, training)
     steps = lab.steps_within(MEMORY_SECONDS, 1, FEWEST_MEMORY_STEPS, MEMORY_STEPS)
     lr = training.lr * trials.best_factor
     if trials.scaled:

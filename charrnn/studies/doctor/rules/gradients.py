@@ -14,7 +14,8 @@ SHORT_REACH = 2  # characters: the model learns from pairs of letters alone
 CUT = 0.6  # of the whole gradient through time
 RULES_SHARE, RULES_FACTOR = 0.9, 5.0  # of the steps clipped, by how much in the middle
 NEVER_FACTOR = 30.0  # grad_clip over the largest norm
-SPIKE = 10.0  # a log line's 99th percentile over the median of the line before
+SPIKE = 10.0  # a log line's 99th percentile over the median of the line before,
+HARM = 0.1  # with a step's loss higher by so much of the unigram entropy
 
 
 def through_time_at_start(evidence: Evidence) -> Finding | None:
@@ -114,7 +115,8 @@ def clipping(evidence: Evidence) -> Finding | None:
     norm, clipped = history.median("grad_norm_median"), history.median("clipped")
     if clip is not None and clipped > RULES_SHARE and norm > RULES_FACTOR * clip:
         return _ruling(evidence, clip, norm)
-    largest, spike = history.largest("grad_norm_p99"), _spike(history)
+    largest = history.largest("grad_norm_p99")
+    spike = _spike(history, HARM * evidence.entropies["unigram"])
     unbounded = clip is None and history.diverged is not None
     spiky = spike > SPIKE and not history.largest("clipped") > 0
     if unbounded or spiky or (clip is not None and clip > NEVER_FACTOR * largest):
@@ -129,11 +131,14 @@ def clipping(evidence: Evidence) -> Finding | None:
     )
 
 
-def _spike(history: History) -> float:
-    """The largest jump of the gradient norm from one log line to the next."""
+def _spike(history: History, harm: float) -> float:
+    """The largest jump of the gradient norm from one log line to the next, of those after which the loss was higher by
+    ``harm`` nats at least."""
     pairs = zip(history.logs, history.logs[1:], strict=False)
     jumps = [
-        after["grad_norm_p99"] / before["grad_norm_median"] for before, after in pairs if before["grad_norm_median"]
+        after["grad_norm_p99"] / before["grad_norm_median"]
+        for before, after in pairs
+        if before["grad_norm_median"] and after["train_loss_max"] > before["train_loss"] + harm
     ]
     return max(jumps, default=0.0)
 

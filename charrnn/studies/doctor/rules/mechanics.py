@@ -112,7 +112,6 @@ def diverged(evidence: Evidence) -> Finding | None:
     if row is None:
         return None
     training = evidence.config.training
-    lower = f"training.lr={training.lr / 10:.2g}"
     return Finding(
         "diverged",
         True,
@@ -120,5 +119,5 @@ def diverged(evidence: Evidence) -> Finding | None:
         f"{row['steps_not_finite']} steps with a loss or gradient norm that is not finite",
         "none",
         "Something grew without limit: the rate is too high for this network, or nothing bounds its gradient.",
-        evidence.command(lower, *([] if training.grad_clip else ["training.grad_clip=1"])),
+        evidence.command(*evidence.lower_rate(10), *([] if training.grad_clip else ["training.grad_clip=1"])),
     )

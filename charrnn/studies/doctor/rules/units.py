@@ -89,9 +89,7 @@ def dead_units(evidence: Evidence) -> Finding:
         threshold,
         "They are paid for and add nothing"
         + ("; a rectified unit that is always below zero gets no gradient either." if relu else "."),
-        evidence.command(
-            *(["model.cell=rnn_tanh"] if relu else []), f"training.lr={evidence.config.training.lr / 3:.2g}"
-        ),
+        evidence.command(*(["model.cell=rnn_tanh"] if relu else []), *evidence.lower_rate(3)),
     )
 
 
