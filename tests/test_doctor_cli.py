@@ -210,7 +210,7 @@ class TestExamination:
         names = [finding["name"] for finding in values["problems"]]
         assert "diverged" in names
         [advice] = [finding["command"] for finding in values["problems"] if finding["name"] == "diverged"]
-        assert "--set training.lr=1e+02 --set training.grad_clip=1" in advice
+        assert "--set training.lr=100 --set training.grad_clip=1" in advice
         assert "training loss nan" in values["subject"]
 
     def test_a_young_run(self) -> None:

@@ -24,7 +24,7 @@ from charrnn.studies.doctor.probes import activity, reading, texts, through_time
 from charrnn.studies.doctor.probes.activity import watch
 from charrnn.studies.doctor.probes.numerics import replay
 from charrnn.studies.doctor.probes.pieces import PIECES, SHORTEST_SPAN, pieces, unseen_span
-from charrnn.studies.doctor.probes.reading import Reading, read
+from charrnn.studies.doctor.probes.reading import FEWEST_AHEAD, Reading, read, read_on
 from charrnn.studies.doctor.probes.texts import bigram_loss, compare_parts, share_repeated
 from charrnn.studies.doctor.probes.through_time import SMALL, Profile, gradient_through_time
 from charrnn.text.encoded import EncodedText, Ids
@@ -364,6 +364,28 @@ class TestReading:
     def test_a_short_text(self, length: int) -> None:
         seen = read(a_model("gru"), some_ids(length), (0, length))
         assert all(map(math.isfinite, seen.cold + seen.carried))
+
+
+class TestContinuation:
+    def test_both_states(self) -> None:
+        """The state that is given against zeros, with the reference cell."""
+        model = a_model("lstm", num_layers=2)
+        text = torch.from_numpy(some_ids(90).astype(np.int64)).view(3, 30)
+        hidden = tuple(torch.rand(2, 3, model.config.hidden_size) for _ in range(2))
+        seen = read_on(model, text, hidden)
+        assert seen.characters == 29
+        for loss, state in ((seen.carried, hidden), (seen.cold, model.zero_hidden(3))):
+            logits = reference_forward(model, text[:, :-1], state)[0]
+            expected = -torch.log_softmax(logits, -1).gather(-1, text[:, 1:, None]).mean()
+            assert loss == pytest.approx(expected.item(), rel=1e-4)
+        assert seen.carried != pytest.approx(seen.cold, rel=1e-4)
+
+    def test_at_the_end_of_the_streams(self) -> None:
+        model = a_model("gru")
+        seen = read_on(model, torch.zeros(3, FEWEST_AHEAD, dtype=torch.int64), model.zero_hidden(3))
+        assert seen.characters == 0
+        assert math.isnan(seen.carried)
+        assert math.isnan(seen.cold)
 
 
 class TestNumerics:

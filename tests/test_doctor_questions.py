@@ -295,10 +295,12 @@ class TestTrials:
         seen = Trials(60, {"same": [2.0, 3.0], "lower rate": [2.0, 2.0], "higher rate": [1.0, INF]})
         assert seen.loss("same") == 2.5
         assert seen.gain("lower rate") == 0.5
-        assert seen.gain("higher rate") == 0
+        assert seen.gain("higher rate") == 1.5, "a seed that diverged does not count"
         assert seen.gain("less momentum") == 0
         assert math.isnan(seen.loss("less momentum"))
-        assert Trials(60, {"same": [INF, 2.0], "lower rate": [2.0, 2.0]}).gain("lower rate") == INF
+        assert Trials(60, {"same": [INF, 2.0], "lower rate": [2.0, 2.0]}).gain("lower rate") == 0
+        assert Trials(60, {"same": [INF, INF], "lower rate": [2.0, INF]}).gain("lower rate") == INF
+        assert Trials(60, {"same": [2.0, 2.0], "lower rate": [INF, INF]}).gain("lower rate") == 0
 
     @pytest.mark.parametrize(
         ("settings", "less"),

@@ -25,7 +25,7 @@ from charrnn.studies.doctor.finding import Finding
 from charrnn.studies.doctor.history import read_history
 from charrnn.studies.doctor.probes.activity import Activity
 from charrnn.studies.doctor.probes.numerics import Numerics
-from charrnn.studies.doctor.probes.reading import Reading
+from charrnn.studies.doctor.probes.reading import Continuation, Reading
 from charrnn.studies.doctor.probes.texts import Texts
 from charrnn.studies.doctor.probes.through_time import Profile
 from charrnn.studies.doctor.rules import RULES, fit, gradients, mechanics, rates, state, texts, units
@@ -87,6 +87,7 @@ HEALTHY = Evidence(
     new_profile=FADING,
     new_activity=some_activity(),
     reading=READING,
+    continuation=Continuation(100, 2.0, 2.02),
     numerics=Numerics(1e-7, 1e-6, 0.01),
     val_loss=2.1,
     val_loss_cold=2.11,
@@ -350,6 +351,12 @@ def state_cases() -> list[Case]:
             but(val_loss_cold=2.1 + COLD_LIMIT * INSIDE),
             but(val_loss_cold=2.1 + COLD_LIMIT * BEYOND),
         ),
+        Case(
+            state.cold_state,
+            "state-never-cold",
+            but(continuation=Continuation(100, 2.0, 2.0 + state.COLD_COST * UNIGRAM * INSIDE)),
+            but(continuation=Continuation(100, 2.0, 2.0 + state.COLD_COST * UNIGRAM * BEYOND)),
+        ),
     ]
 
 
@@ -361,7 +368,7 @@ def rate_cases() -> list[Case]:
     return [
         Case(rates.rate, "rate-too-high", tried(lower_rate=near), tried(lower_rate=far), "too high"),
         Case(rates.rate, "rate-too-low", tried(higher_rate=near), tried(higher_rate=far), "too low"),
-        Case(rates.rate, "rate-too-high", tried(same=[2.5, 2.5]), tried(same=[2.5, INF]), "diverged at the rate"),
+        Case(rates.rate, "rate-too-high", tried(same=[2.5, INF]), tried(same=[INF, INF]), "diverged at the rate"),
         *(
             Case(
                 rates.momentum,

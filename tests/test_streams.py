@@ -142,6 +142,17 @@ def test_resumed_anywhere_it_goes_on_the_same(length: int, count: int, window: i
         assert_same(windows[i:], [as_arrays(resumed, generator) for _ in windows[i:]])
 
 
+def test_looking_ahead_moves_nothing() -> None:
+    streams = Streams(np.arange(100, dtype=np.uint8), 3, 10)
+    generator = torch.Generator()
+    streams.next(generator)
+    ahead = streams.ahead(10)
+    assert ahead.tolist() == [list(range(start, start + 11)) for start in (10, 43, 76)]
+    x, y = streams.next(generator)
+    assert torch.equal(torch.cat([x, y[:, -1:]], dim=1), ahead)
+    assert streams.ahead(50).shape == (3, 14), "what is left of each, and one more"
+
+
 def test_a_saved_state_does_not_move_with_the_cursor() -> None:
     streams = Streams(numbered(50), 2, 5)
     before = streams.state_dict()

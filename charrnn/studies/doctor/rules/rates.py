@@ -35,7 +35,7 @@ def rate(evidence: Evidence) -> Finding | None:
         if not math.isfinite(trials.loss("same")):
             return None  # nothing to compare with
         return healthy("rate", "The learning rate is about right.", measured, threshold)
-    high = lower > higher
+    high = lower > higher or math.isinf(trials.loss("same"))  # what diverges is not cured by more
     return Finding(
         "rate-too-high" if high else "rate-too-low",
         True,
