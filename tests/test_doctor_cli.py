@@ -29,6 +29,7 @@ from charrnn.runs.metrics import read_metrics
 from charrnn.studies.doctor import brief_run, examination, questions, trials
 from charrnn.studies.doctor.examination import Examination, examine, open_run
 from charrnn.studies.doctor.finding import Finding, healthy
+from charrnn.studies.doctor.probes.reading import Reading
 from charrnn.studies.doctor.probes.through_time import Profile
 from charrnn.studies.doctor.questions import QUESTIONS
 from charrnn.studies.doctor.rules import RULES
@@ -49,7 +50,9 @@ run: {sample_length: 0, log_every: 10, name: small}
 """
 NEVER_CARRIED = ("--set", "training.state_reset=1", "--set", "run.name=reset")
 WILD = ("model.cell=rnn_relu", "training.optimizer=sgd", "training.lr=1000", "training.grad_clip=null", "run.name=wild")
-KEYS = {"subject", "problems", "healthy", "gradient_through_time", "seq_len"}
+KEYS = {"subject", "problems", "healthy", "gradient_through_time", "seq_len", "reading", "texts", "activity"}
+KEYS |= {"new_profile", "new_activity", "continuation", "numerics", "trials", "val_loss", "val_loss_cold"}
+KEYS |= {"memorised", "entropies"}
 FINDING_KEYS = {"name", "problem", "title", "measured", "threshold", "meaning", "command"}
 
 
@@ -117,7 +120,7 @@ class TestExamination:
     def test_no_problem(self, monkeypatch: pytest.MonkeyPatch) -> None:
         only(monkeypatch, last_character_only, frozen, optimizer_reset)
         out = visit("runs/small", code=0).out
-        assert out.startswith("runs/small/config.yaml: lstm 1 x 8 on cat.txt, 40 steps, training loss ")
+        assert out.startswith("runs/small/config.yaml: lstm 1 x 8 on cat.txt, 40 steps (probed as saved at step 40), training loss ")
         assert "\n\nNo problem found.\n\nHealthy:\n  + Every position of a window teaches.\n      100% of them\n" in out
         assert "1. " not in out
 
@@ -151,8 +154,8 @@ class TestExamination:
         values, out = found("runs/small"), visit("runs/small").out
         cell = values["gradient_through_time"]["cell"]
         numbers = [f"{cell[k] / cell[0]:.1e}" for k in (1, 2, 4, 8, 16, 32, 64, 128)]
-        assert out.splitlines()[-1].split() == ["gradient", *numbers]
-        assert out.splitlines()[-2].split() == ["characters", "back", "1", "2", "4", "8", "16", "32", "64", "128"]
+        assert out.splitlines()[-6].split() == ["gradient", *numbers]
+        assert out.splitlines()[-7].split() == ["characters", "back", "1", "2", "4", "8", "16", "32", "64", "128"]
 
     def test_the_run_is_left_alone_and_may_be_training(self, monkeypatch: pytest.MonkeyPatch) -> None:
         only(monkeypatch, frozen)
@@ -219,11 +222,12 @@ class TestExamination:
 
 class TestPage:
     profile = Profile([4.0, 2.0, math.nan], None)
+    reading = Reading([4.0, 3.0, 2.0, 1.0], [2.0, 2.0, 1.5, 1.0], {1: 2.0})
     good = healthy("good", "All is well.", "1 of 1", "1")
     bad = Finding("bad", True, "Not well.", "2 of 1", "1 (calibrated)", "It hurts.", "charrnn train")
 
     def page(self, *problems: Finding) -> str:
-        return describe(Examination("a run", list(problems), [self.good], self.profile, 10))
+        return describe(Examination("a run", list(problems), [self.good], self.profile, self.reading, 10, {}))
 
     def test_with_problems(self) -> None:
         assert self.page(self.bad, replace(self.bad, title="Worse.")) == (
@@ -235,7 +239,11 @@ class TestPage:
             "Healthy:\n  + All is well.\n      1 of 1\n\n"
             "Gradient through time, relative to the loss itself:\n"
             "  characters back         1        2\n"
-            "  gradient          5.0e-01      nan"
+            "  gradient          5.0e-01      nan\n\n"
+            "Loss on unseen text by the characters read before, from a cold start and from a carried state:\n"
+            "  characters              1        2\n"
+            "  cold                    3      1.5\n"
+            "  carried                 2     1.25"
         )
 
     def test_without(self) -> None:
@@ -243,7 +251,7 @@ class TestPage:
 
     def test_json_knows_no_infinity(self) -> None:
         profile = Profile([1.0, math.inf], [1.0, math.nan])
-        values = Examination("a run", [self.bad], [], profile, 10).to_dict()
+        values = Examination("a run", [self.bad], [], profile, self.reading, 10, {}).to_dict()
         assert values["gradient_through_time"] == {"hidden": [1.0, None], "cell": [1.0, None]}
         json.dumps(values, allow_nan=False)
 
@@ -253,7 +261,7 @@ class TestConfig:
         only(monkeypatch, last_character_only)
         before = snapshot()
         out = visit("--config", "small.yaml", code=0).out
-        assert out.startswith("small.yaml: lstm 1 x 8 on cat.txt, 40 steps, ")
+        assert out.startswith("small.yaml: lstm 1 x 8 on cat.txt, 40 steps (")
         assert snapshot() == before
         assert list(scratch().iterdir()) == []
 
@@ -271,7 +279,7 @@ class TestConfig:
     def test_it_trains_as_briefly_as_it_may(self, monkeypatch: pytest.MonkeyPatch) -> None:
         only(monkeypatch, last_character_only)
         monkeypatch.setattr(brief_run, "STEPS", 20)
-        assert ", 20 steps, " in visit("--config", "small.yaml", "--set", "training.max_steps=100000").out
+        assert ", 20 steps (" in visit("--config", "small.yaml", "--set", "training.max_steps=100000").out
         monkeypatch.setattr(brief_run, "SECONDS", 0.001)
         monkeypatch.setattr(brief_run, "STEPS", 100_000)
         result = run("doctor", "--config", "small.yaml", "--set", "training.max_steps=100000")

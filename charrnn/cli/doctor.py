@@ -155,8 +155,21 @@ def describe(examination: Examination) -> str:
         "Gradient through time, relative to the loss itself:",
         "  characters back " + "".join(f"{k:>9}" for k in shown),
         "  gradient        " + "".join(f"{profile[k]:>9.1e}" for k in shown),
+        "",
+        "Loss on unseen text by the characters read before, from a cold start and from a carried state:",
+        "  characters      " + "".join(f"{k:>9}" for k in shown),
+        *(
+            f"  {name:16}" + "".join(f"{_around(curve, k):>9.3g}" for k in shown)
+            for name, curve in (("cold", examination.reading.cold), ("carried", examination.reading.carried))
+        ),
     ]
     return "\n".join(lines)
+
+
+def _around(curve: list[float], place: int) -> float:
+    """The mean of a noisy curve from a place to half as far again."""
+    piece = curve[place : place + place // 2 + 1]
+    return sum(piece) / len(piece) if piece else float("nan")
 
 
 def _refuse_picture(path: Path) -> None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import shlex
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Any
 
 from charrnn.config.schema import Config
 from charrnn.studies.doctor.history import History
@@ -46,6 +47,17 @@ class Evidence:
     def train_loss(self) -> float:
         """Of the last log line; NaN where there is none."""
         return float(self.history.logs[-1]["train_loss"]) if self.history.logs else math.nan
+
+    def details(self) -> dict[str, Any]:
+        """What probes and trials measured, as plain values, but for the profile and the reading."""
+        names = ("texts", "activity", "new_profile", "new_activity", "continuation", "numerics", "trials")
+        return {
+            **{name: asdict(getattr(self, name)) for name in names},
+            "val_loss": self.val_loss,
+            "val_loss_cold": self.val_loss_cold,
+            "memorised": self.memorised,
+            "entropies": self.entropies,
+        }
 
     def lower_rate(self, factor: float) -> list[str]:
         """Assignments for a rate lower by this factor, with a schedule that ends no higher."""

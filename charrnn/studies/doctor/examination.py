@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import shlex
 import time
 from collections.abc import Callable
@@ -25,7 +24,7 @@ from charrnn.studies.doctor.history import History, read_history
 from charrnn.studies.doctor.probes.activity import watch
 from charrnn.studies.doctor.probes.numerics import replay
 from charrnn.studies.doctor.probes.pieces import unseen_span
-from charrnn.studies.doctor.probes.reading import AHEAD, read, read_on
+from charrnn.studies.doctor.probes.reading import AHEAD, Reading, read, read_on
 from charrnn.studies.doctor.probes.texts import compare_parts
 from charrnn.studies.doctor.probes.through_time import Profile, gradient_through_time
 from charrnn.studies.doctor.rules import RULES
@@ -43,14 +42,16 @@ BRIEF_SHARE = 0.4  # of the whole visit
 
 @dataclass(frozen=True)
 class Examination:
-    """``problems``, the one to mend first in front, and what is ``healthy``; ``profile`` to be drawn; ``subject`` says
-    what was examined."""
+    """``problems``, the one to mend first in front, and what is ``healthy``; ``profile`` and ``reading`` to be shown;
+    ``subject`` says what was examined, ``details`` has every other number as plain values."""
 
     subject: str
     problems: list[Finding]
     healthy: list[Finding]
     profile: Profile
+    reading: Reading
     seq_len: int
+    details: dict[str, Any]
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for ``--json``; None for NaN and inf."""
@@ -60,6 +61,8 @@ class Examination:
                 "problems": [asdict(finding) for finding in self.problems],
                 "healthy": [asdict(finding) for finding in self.healthy],
                 "gradient_through_time": asdict(self.profile),
+                "reading": asdict(self.reading),
+                **self.details,
                 "seq_len": self.seq_len,
             }
         )
@@ -94,18 +97,21 @@ def examine(session: Session, history: History, config_name: str, advanced: Adva
     if not history.observed and history.diverged is None:
         raise UsageError(f"{config_name}: the run has no log line yet; wait for one, or lower run.log_every")
     device = session.trainer.device
+    probed = session.trainer.steps
     with torch.random.fork_rng([device] if device.type == "cuda" else []):
         evidence = collect(session, history, config_name, advanced)
     findings = [finding for rule in RULES if (finding := rule(evidence)) is not None]
     model = session.config.model
     return Examination(
         f"{config_name}: {model.cell} {model.num_layers} x {model.hidden_size} on {session.text.name}, "
-        f"{evidence.history.steps:,} steps, training loss {evidence.train_loss:.3g}, validation loss "
-        f"{evidence.val_loss:.3g} nats per character",
+        f"{evidence.history.steps:,} steps (probed as saved at step {probed:,}), training loss "
+        f"{evidence.train_loss:.3g}, validation loss {evidence.val_loss:.3g} nats per character",
         [finding for finding in findings if finding.problem],
         [finding for finding in findings if not finding.problem],
         evidence.profile,
+        evidence.reading,
         session.config.training.seq_len,
+        evidence.details(),
     )
 
 
@@ -124,11 +130,7 @@ def collect(session: Session, history: History, config_name: str, advanced: Adva
     advanced("carried and cold state", 0.15)
     reading = read(model, text.ids, span)
     continuation = read_on(model, trainer.streams.ahead(AHEAD).to(trainer.device), trainer.hidden)
-    losses = [
-        evaluate(model, text.ids, span, trainer.precision, carried=carried, max_characters=EVAL_CHARACTERS)
-        for carried in (True, False)
-    ]
-    val_loss, val_loss_cold = (math.nan if one is None else one.nats_per_char for one in losses)
+    val_loss, val_loss_cold = (_loss(session, span, carried) for carried in (True, False))
     advanced("float64", 0.25)
     x, y = trainer.streams.next(trainer.generator)
     numerics = replay(model, trainer.precision, x.to(trainer.device), y.to(trainer.device), trainer.hidden)
@@ -153,6 +155,20 @@ def collect(session: Session, history: History, config_name: str, advanced: Adva
         memorised,
         trials,
     )
+
+
+def _loss(session: Session, span: tuple[int, int], carried: bool) -> float:
+    trainer = session.trainer
+    result = evaluate(
+        trainer.model,
+        session.text.ids,
+        span,
+        trainer.precision,
+        carried=carried,
+        max_characters=EVAL_CHARACTERS,
+    )
+    assert result is not None
+    return result.nats_per_char
 
 
 def seconds_per_step(session: Session, history: History) -> float:
