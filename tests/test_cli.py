@@ -93,6 +93,23 @@ def started(*words: str, **options: Any) -> subprocess.Popen[str]:
     return subprocess.Popen([PROGRAM, *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options)
 
 
+def interrupted_once(sign: str, *words: str) -> None:
+    """Ctrl-C to a study as soon as a line with ``sign`` shows that it is at work: it leaves, and leaves nothing."""
+    before = snapshot()
+    process = started(*words)
+    try:
+        assert process.stderr
+        assert any(sign in line for line in process.stderr), "it ended before it began"
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=PATIENCE_SECONDS)
+    finally:
+        process.kill()
+    assert (process.returncode, out) == (130, "")
+    assert err.splitlines()[-1] == "charrnn: interrupted; nothing was changed and nothing written"
+    assert "Traceback" not in err
+    assert snapshot() == before
+
+
 def all_commands(group: click.Group = cli, before: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
     """The words of every command, groups included."""
     for name, command in sorted(group.commands.items()):

@@ -39,7 +39,7 @@ from charrnn.text.places import Places
 from tests.command_line import Result, run, snapshot
 from tests.conftest import TEXT
 from tests.test_bad_input import cases, refused
-from tests.test_cli import PATIENCE_SECONDS, started
+from tests.test_cli import interrupted_once
 from tests.test_plots import STARTS
 
 CONFIG = """\
@@ -120,7 +120,9 @@ class TestExamination:
     def test_no_problem(self, monkeypatch: pytest.MonkeyPatch) -> None:
         only(monkeypatch, last_character_only, frozen, optimizer_reset)
         out = visit("runs/small", code=0).out
-        assert out.startswith("runs/small/config.yaml: lstm 1 x 8 on cat.txt, 40 steps (probed as saved at step 40), training loss ")
+        assert out.startswith(
+            "runs/small/config.yaml: lstm 1 x 8 on cat.txt, 40 steps (probed as saved at step 40), training loss "
+        )
         assert "\n\nNo problem found.\n\nHealthy:\n  + Every position of a window teaches.\n      100% of them\n" in out
         assert "1. " not in out
 
@@ -437,19 +439,7 @@ def test_no_colour(monkeypatch: pytest.MonkeyPatch) -> None:
 
 class TestSignals:
     def test_ctrl_c(self) -> None:
-        before = snapshot()
-        process = started("doctor", "--config", "small.yaml", "--set", "training.max_steps=100000")
-        try:
-            assert process.stderr
-            assert any("training" in line for line in process.stderr), "it ended before it began"
-            process.send_signal(signal.SIGINT)
-            out, err = process.communicate(timeout=PATIENCE_SECONDS)
-        finally:
-            process.kill()
-        assert (process.returncode, out) == (130, "")
-        assert err.splitlines()[-1] == "charrnn: interrupted; nothing was changed and nothing written"
-        assert "Traceback" not in err
-        assert snapshot() == before
+        interrupted_once("training", "doctor", "--config", "small.yaml", "--set", "training.max_steps=100000")
 
     @pytest.mark.parametrize(
         ("stage", "words", "number"),

@@ -29,7 +29,7 @@ from charrnn.training.schedules import SHAPES, learning_rate
 from tests.command_line import Result, run, snapshot
 from tests.conftest import TEXT
 from tests.test_bad_input import cases, refused
-from tests.test_cli import PATIENCE_SECONDS, started
+from tests.test_cli import interrupted_once
 from tests.test_plots import STARTS
 
 CONFIG = """\
@@ -301,19 +301,9 @@ class TestProgress:
 
 class TestSignals:
     def test_ctrl_c(self) -> None:
-        before = snapshot()
-        process = started("lr-find", "--config", "small.yaml", *ANSWERED, "--seeds", "100", "--trial-steps", "100000")
-        try:
-            assert process.stderr
-            assert any("sweep" in line for line in process.stderr), "it ended before it began"
-            process.send_signal(signal.SIGINT)
-            out, err = process.communicate(timeout=PATIENCE_SECONDS)
-        finally:
-            process.kill()
-        assert (process.returncode, out) == (130, "")
-        assert err.splitlines()[-1] == "charrnn: interrupted; nothing was changed and nothing written"
-        assert "Traceback" not in err
-        assert snapshot() == before
+        interrupted_once(
+            "sweep", "lr-find", "--config", "small.yaml", *ANSWERED, "--seeds", "100", "--trial-steps", "100000"
+        )
 
     @pytest.mark.parametrize(
         ("stage", "number", "code"), [("sweep", signal.SIGINT, 130), ("trial", signal.SIGTERM, 143)]

@@ -7,7 +7,7 @@ import math
 from charrnn.studies.doctor.evidence import Evidence
 from charrnn.studies.doctor.finding import Finding, healthy
 
-MISALIGNED_BELOW = 0.8  # times the loss on the next character: another character is predicted clearly better
+MISALIGNED_BELOW = 0.9  # times the loss on the next character, or the unigram entropy: another is predicted better
 STILL = 1e-9  # update-to-weight ratio: nothing moves
 NEXT_CHARACTER = 1
 

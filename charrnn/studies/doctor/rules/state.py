@@ -17,8 +17,8 @@ FEWEST_ROWS = 3
 def carried_state(evidence: Evidence) -> Finding | None:
     """Does each window begin with the state that the one before it left, and is that worth anything?"""
     carried = evidence.history.median("carried_streams")
-    if math.isnan(carried):
-        return None
+    if math.isnan(carried) or evidence.history.diverged is not None:
+        return None  # numbers on the way to infinity say nothing of the state
     if evidence.config.training.state_reset >= CARRIED or carried < CARRIED:
         return _never_carried(evidence, carried)
     rows = [row["loss_by_position"] for row in evidence.history.late if len(row["loss_by_position"]) > 1]
