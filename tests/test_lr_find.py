@@ -496,7 +496,7 @@ class TestToDict:
         assert values["sweeps"][0]["grad_norms"] == [1.0, None, None]
         assert values["sweeps"][1]["losses"] == [3.0, None]
         assert values["band"]["median"] == pytest.approx([3.0, band(sweeps).median[1]])
-        assert values["trials"] == [{"lr": 1.0, "seed": 1, "val_loss": None, "diverged": "why"}]
+        assert values["trials"] == [{"lr": 1.0, "seed": 1, "val_loss": None, "diverged": "why", "train_loss": None}]
         assert values["lr"] is None
 
     def test_nothing_is_lost(self, answered: Finding) -> None:

@@ -57,7 +57,7 @@ def saturation(evidence: Evidence) -> Finding:
     threshold = f"{SATURATED:.0%}, while the loss is above the bigram entropy (calibrated)"
     if now > SATURATED and poor:
         return _saturated(evidence, measured, threshold, "a rate too high threw them there, perhaps")
-    return healthy("gates", "Gates are free to move.", measured, threshold)
+    return healthy("gates", "Gates do their work.", measured, threshold)
 
 
 def _saturated(evidence: Evidence, measured: str, threshold: str, cause: str) -> Finding:
