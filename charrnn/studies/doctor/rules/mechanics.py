@@ -72,8 +72,9 @@ def optimizer_reset(evidence: Evidence) -> Finding | None:
         f"The optimizer's state was lost, for the first time before step {bad[0]['step']:,}.",
         measured,
         threshold,
-        "Its averages of the gradient begin anew each time, and the steps after it are wild or blind. With long averages"
-        " training stalls, with short ones it may get away with it. Make the optimizer once, save it with the model.",
+        "Its averages of the gradient begin anew each time, and the steps after it are wild or blind. With long "
+        "averages training stalls, with short ones it may get away with it. Make the optimizer once, and save it with "
+        "the model.",
         evidence.command(),
     )
 
