@@ -245,3 +245,12 @@ class TestRandomLengths:
         before = generator.get_state()
         one_pass(Streams(numbered(100), 2, 5), generator)
         assert torch.equal(generator.get_state(), before)
+
+
+@pytest.mark.parametrize("value", [-1, 10**83, 2**63, 1.0, "1", None])
+def test_a_saved_count_that_is_none(value: object) -> None:
+    """A checkpoint with a right digest may hold any number."""
+    streams = Streams(np.arange(100, dtype=np.uint8), 3, 10)
+    for key in ("position", "epoch"):
+        with pytest.raises((TypeError, ValueError)):
+            streams.load_state_dict({"position": 0, "epoch": 0, key: value})

@@ -27,6 +27,7 @@ from charrnn.text.encoded import Ids
 FULL_LENGTH_PROBABILITY = 0.95
 LENGTH_STANDARD_DEVIATION = 5.0
 SHORTEST_WINDOW = 5
+LARGEST_COUNT = 2**63
 
 
 class Streams:
@@ -100,6 +101,16 @@ class Streams:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go to a saved cursor."""
-        self.position, self.epoch = operator.index(state["position"]), operator.index(state["epoch"])
-        if self.position < 0 or self.epoch < 0:
-            raise ValueError("a cursor before the text")
+        self.position, self.epoch = saved_count(state["position"]), saved_count(state["epoch"])
+
+
+def saved_count(value: Any) -> int:
+    """A count out of a saved state.
+
+    Raises:
+        TypeError, ValueError: it is none, or of a size that nobody counts to and no float can hold.
+    """
+    count = operator.index(value)
+    if not 0 <= count < LARGEST_COUNT:
+        raise ValueError(f"a count of {value}")
+    return count

@@ -20,6 +20,7 @@ from charrnn.text.baselines import baselines
 from charrnn.text.corpus import find_corpus
 from charrnn.text.encoded import EncodedText, encode_corpus
 from charrnn.text.places import Places
+from charrnn.text.streams import LARGEST_COUNT
 from charrnn.text.vocabulary import Vocabulary
 from charrnn.training.memory import refuse_what_cannot_fit
 from charrnn.training.meter import Meter
@@ -72,6 +73,8 @@ def _score(values: dict[str, Any]) -> Score:
         )
         if not isinstance(value, known) or (isinstance(value, bool) and default is not False):
             raise TypeError(f"{one.name} is {value!r}")
+        if isinstance(value, int | float) and not abs(value) < LARGEST_COUNT:  # also of NaN
+            raise ValueError(f"{one.name} is {value!r}")
     return score
 
 

@@ -6,7 +6,6 @@ It does no I/O, knows no clock and no schedule: the rate of a step is an argumen
 
 from __future__ import annotations
 
-import operator
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,7 +16,7 @@ from charrnn.config.schema import ModelConfig, TrainingConfig
 from charrnn.model.charrnn import CharRNN, cross_entropy
 from charrnn.model.hidden import Hidden, detach, keep_streams
 from charrnn.text.encoded import Ids
-from charrnn.text.streams import Streams
+from charrnn.text.streams import Streams, saved_count
 from charrnn.training.observation import Observation, Observer
 from charrnn.training.optimizers import (
     load_optimizer_state,
@@ -137,7 +136,7 @@ class Trainer:
             raise ValueError("the hidden state has another shape or type")
         self.hidden = hidden
         self.streams.load_state_dict(state["streams"])
-        self.steps = operator.index(state["steps"])
+        self.steps = saved_count(state["steps"])
         self.generator.set_state(state["generators"]["windows"])
         torch.set_rng_state(state["generators"]["cpu"])
         if self.device.type == "cuda" and "cuda" in state["generators"]:
