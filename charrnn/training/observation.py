@@ -100,7 +100,7 @@ class Observer:
 
 @dataclass(frozen=True)
 class Observation:
-    """What was seen, as tensors: nobody waits for the device before ``to_row``.
+    """What was seen, as tensors: hardly anybody waits for the device before ``to_row`` (SGD's buffers are compared).
 
     ``tensors`` has (4,) for each parameter: norm of its gradient before clipping, of itself, of its update over that,
     and mean g^2 over Adam's second moment. Shares are of the window's positions and of the streams.
