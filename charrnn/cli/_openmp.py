@@ -17,7 +17,13 @@ SAMPLE_SECONDS = 0.005
 
 def tune_openmp() -> None:
     """Limit the spinning where others are at work. Call before torch is imported: OpenMP reads the setting then."""
-    if "GOMP_SPINCOUNT" not in os.environ and "OMP_WAIT_POLICY" not in os.environ and _others_are_running():
+    if _others_are_running():
+        spin_briefly()
+
+
+def spin_briefly() -> None:
+    """The same without looking: for many trainings at once. A setting of the user's own is left as it is."""
+    if "GOMP_SPINCOUNT" not in os.environ and "OMP_WAIT_POLICY" not in os.environ:
         os.environ["GOMP_SPINCOUNT"] = SHORT_SPIN
 
 

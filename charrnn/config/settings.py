@@ -151,11 +151,11 @@ class _NodeReader:
         return value
 
 
-def apply_override(settings: Settings, assignment: str) -> None:
-    """Apply ``section.key=value`` (the value in YAML) over what is there; later ones win."""
+def apply_override(settings: Settings, assignment: str, option: str = "--set") -> None:
+    """Apply ``section.key=value`` (the value in YAML) over what is there; later ones win. Messages name ``option``."""
     dotted, equals, text = assignment.partition("=")
     keys = dotted.strip().split(".")
-    place = f"--set {assignment}"
+    place = f"{option} {assignment}"
     if not equals or not all(keys):
         settings.problems.append(f"{place}: write it as section.key=value, such as training.lr=2e-3")
         return

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import secrets
+import shutil
 from contextlib import suppress
 from pathlib import Path
 
@@ -80,18 +81,46 @@ def write_atomically(path: Path, content: bytes) -> None:
     """
     temporary = path.with_name(f"{TEMPORARY}{path.name}-{secrets.token_hex(4)}")
     try:
-        descriptor = disk.create(temporary)
-        try:
-            _write_all(descriptor, content)
-            disk.sync(descriptor)
-        finally:
-            disk.close(descriptor)
+        _write_new(temporary, content)
         disk.replace(temporary, path)
     except BaseException:
         with suppress(OSError):  # the first error is the one to tell
             disk.unlink(temporary)
         raise
     disk.sync_folder(path.parent)
+
+
+def write_folder(path: Path, contents: dict[str, bytes]) -> None:
+    """Make the folder ``path`` with these files (by name, perhaps in folders of their own), all or nothing.
+
+    It is made under another name beside its place, flushed to the disk, then renamed.
+
+    Raises:
+        OSError: it could not be written, or there is something at ``path`` already; that is as it was.
+    """
+    temporary = path.with_name(f"{TEMPORARY}{path.name}-{secrets.token_hex(4)}")
+    try:
+        inner = {(temporary / name).parent for name in contents} | {temporary}
+        for folder in sorted(inner):
+            disk.make_folder(folder)
+        for name, content in contents.items():
+            _write_new(temporary / name, content)
+        for folder in inner:
+            disk.sync_folder(folder)
+        disk.replace(temporary, path)
+    except BaseException:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise
+    disk.sync_folder(path.parent)
+
+
+def _write_new(path: Path, content: bytes) -> None:
+    descriptor = disk.create(path)
+    try:
+        _write_all(descriptor, content)
+        disk.sync(descriptor)
+    finally:
+        disk.close(descriptor)
 
 
 def _write_all(descriptor: int, content: bytes) -> None:
@@ -101,9 +130,12 @@ def _write_all(descriptor: int, content: bytes) -> None:
 
 
 def remove_unfinished(folder: Path) -> None:
-    """Remove what a crash left of files that never got their name. Nobody else may be writing in the folder."""
+    """Remove what a crash left of files and folders that never got their name. Nobody else may be writing there."""
     for path in folder.glob(f"{TEMPORARY}*"):
-        disk.unlink(path)
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            disk.unlink(path)
 
 
 class GrowingFile:

@@ -27,7 +27,8 @@ and, of the last step alone (see ``training/observation.py``; not in the line of
                          update over that of the weight), second_moment_ratio (mean g^2 over Adam's average of it)
 
 and after an evaluation a line with ``step``, ``epoch``, ``seconds`` and ``val_loss`` (nats per character, carried
-state); the last evaluation adds ``val_loss_cold``. After a rollback (``training.on_divergence``) a line with
+state), with ``sample``, what the network then wrote (``run.sample_length`` characters); the last evaluation adds
+``val_loss_cold``. After a rollback (``training.on_divergence``) a line with
 ``step``, ``epoch``, ``seconds``, ``rollback`` (their number so far) and ``lr_factor`` (what is left of the rate).
 Where training diverges, the last line has ``step``, ``epoch``, ``seconds`` and ``steps_not_finite``: how many since the
 line before it had a loss or gradient norm that was not a number.

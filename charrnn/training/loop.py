@@ -1,13 +1,16 @@
 """The loop around the step: when to log, evaluate, save and stop. It owns the I/O of a run.
 
+The step itself is asked for, not taken: ``run`` takes it with the session's own trainer, a swarm takes one step for
+many loops at once.
+
 What a person sees is the reporter's business, and whether somebody pressed Ctrl-C is ``should_stop``'s.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Generator, Iterator
+from contextlib import ExitStack, closing, contextmanager
 from enum import Enum
 from typing import Protocol
 
@@ -21,6 +24,7 @@ from charrnn.runs.metrics import Row, json_line
 from charrnn.sampling.sampler import sample_text
 from charrnn.training.evaluation import evaluate
 from charrnn.training.session import Session
+from charrnn.training.trainer import StepStats
 
 
 class Outcome(Enum):
@@ -44,6 +48,10 @@ class Reporter(Protocol):
         """Something went wrong, and training goes on."""
 
 
+# What the loop asks for, the rate of a step and whether it is to be observed; what it is given; what it ends with.
+Steps = Generator[tuple[float, bool], StepStats, Outcome]
+
+
 class Loop:
     """Trains a session to its end. The session's folder must be there, and nobody else may be writing in it."""
 
@@ -63,12 +71,23 @@ class Loop:
             DivergedError: loss or gradient are not finite; the last good checkpoint is intact.
             CharRNNError: the state at the end could not be saved.
         """
+        with closing(self.steps()) as steps:
+            try:
+                wanted = next(steps)
+                while True:
+                    wanted = steps.send(self.session.trainer.step(*wanted))
+            except StopIteration as end:
+                outcome: Outcome = end.value
+                return outcome
+
+    def steps(self) -> Steps:
+        """The same, with every step taken by whoever iterates."""
         with ExitStack() as stack:
             self._open_logs(stack)
             self._clock = time.monotonic()
             if self.keeper.step_of_last != self.session.trainer.steps:
                 self._save()  # so that what is gone back to, or resumed, is this run from its first step here
-            outcome = self._train()
+            outcome = yield from self._train()
             if self._trouble is not None:
                 raise CharRNNError(self._unsaved(self._trouble))
         return outcome if self.session.score.finished else Outcome.INTERRUPTED
@@ -83,13 +102,13 @@ class Loop:
         except OSError as error:
             raise CharRNNError(self._unsaved(error)) from error
 
-    def _train(self) -> Outcome:
+    def _train(self) -> Steps:
         """Step after step to the end, going back where training diverges and the config says so."""
         while True:
             try:
                 self._log_and_evaluate()  # a run stopped just before its evaluation makes it up
                 while (outcome := self._ending()) is None:
-                    self._step()
+                    yield from self._step()
                 if outcome is not Outcome.INTERRUPTED:
                     self._finish()
                 self._save()
@@ -104,12 +123,12 @@ class Loop:
             return Outcome.LIMIT
         return Outcome.PATIENCE if self.session.is_out_of_patience else None
 
-    def _step(self) -> None:
+    def _step(self) -> Generator[tuple[float, bool], StepStats, None]:
         """One step of training, and whatever is due after it."""
         session = self.session
         session.score.lr = session.learning_rate
         ends_a_log_line = (session.trainer.steps + 1) % session.config.run.log_every == 0
-        session.meter.add(session.trainer.step(session.score.lr, observe=ends_a_log_line))
+        session.meter.add((yield session.score.lr, ends_a_log_line))
         self._read_clock()
         self._log_and_evaluate()
         if session.trainer.steps % session.config.run.save_every == 0:
@@ -167,8 +186,8 @@ class Loop:
             if val_loss is None or None in losses.values():
                 return  # interrupted: as if it had not been begun
             self._read_clock()
-            row = {**self._position(), **losses}
             sample = self._sample()
+            row = {**self._position(), **losses, **({"sample": sample} if sample else {})}
             self._append(self.metrics, json_line(row))
             self._append(self.samples, f"--- step {row['step']}, validation {val_loss:.4f} nats/char\n{sample}\n\n")
             is_best = self.session.record_validation(val_loss)

@@ -164,31 +164,37 @@ def new_session(config: Config, places: Places) -> Session:
     Raises:
         DataError, UsageError: the text or the device cannot be used.
     """
-    corpus = find_corpus(config.corpus, places)
-    text = encode_corpus(corpus, config.corpus, places)
+    text = encode_corpus(find_corpus(config.corpus, places), config.corpus, places)
+    return session_on(config, text, baselines(text.ids, len(text.vocabulary)))
+
+
+def session_on(
+    config: Config, text: EncodedText, entropies: dict[str, float], trainer: Trainer | None = None
+) -> Session:
+    """A new session on a text that was read before, with its ``baselines``, and with a trainer of its own unless one is
+    given; the rest as above."""
     # From here on the config says which text was really used, so that the run can be resumed from anywhere.
     config = config.model_copy(update={"corpus": config.corpus.model_copy(update={"source": text.source})})
-    session = _build(config, text, config.training.threads)
-    if session.baselines["unigram"] == 0:
+    if entropies["unigram"] == 0:
         raise DataError(f"{text.name}: is one character over and over: there is nothing to learn; give another text")
-    return session
+    trainer = trainer or _make_trainer(config, text, config.training.threads)
+    return Session(config, text, entropies, trainer, Meter(config.training.grad_clip))
 
 
-def _build(config: Config, text: EncodedText, threads: int | None) -> Session:
+def _make_trainer(config: Config, text: EncodedText, threads: int | None) -> Trainer:
     refuse_what_cannot_fit(len(text.vocabulary), config)
     prepare_process(threads)
     try:
-        trainer = Trainer(text.train_ids, len(text.vocabulary), config.model, config.training)
+        return Trainer(text.train_ids, len(text.vocabulary), config.model, config.training)
     except DataError as error:
         raise DataError(f"{text.name}: {error}") from error
-    return Session(config, text, baselines(text.ids, len(text.vocabulary)), trainer, Meter(config.training.grad_clip))
 
 
-def start_run(session: Session, name: str) -> RunFolder:
-    """Give a new session its run folder."""
+def start_run(session: Session, name: str, out: Path | None = None) -> RunFolder:
+    """Give a new session its run folder, in ``out`` instead of the config's folder of runs."""
     environment = {**describe_environment(session.trainer.device), "corpus": session.text.describe()}
     session.folder = RunFolder.create(
-        Path(session.config.run.out),
+        out or Path(session.config.run.out),
         session.config.run.name or name,
         dump_config(session.config),
         environment,
@@ -239,7 +245,9 @@ def restore_session(file: Path, state: State, config: Config, places: Places, sa
     _refuse_other_model(saved, config)
     corpus = find_corpus(config.corpus, places)
     text = encode_corpus(corpus, config.corpus, places, vocabulary, recorded if same_text else None)
-    session = _build(config, text, threads)
+    trainer = _make_trainer(config, text, threads)
+    entropies = baselines(text.ids, len(text.vocabulary))
+    session = Session(config, text, entropies, trainer, Meter(config.training.grad_clip))
     with understanding(file):
         session.load_state_dict(state)
     streams = session.trainer.streams
