@@ -1,4 +1,4 @@
-"""Options that several commands share, and how they become overrides of a config."""
+"""Options that several commands share: how they become overrides of a config, and what is refused early."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
+
+from charrnn.errors import UsageError
 
 if TYPE_CHECKING:
     from charrnn.config.settings import NamedOverride
@@ -63,3 +65,17 @@ def overrides(**options: Any) -> list[NamedOverride]:
         for name, value in options.items()
         if value is not None
     ]
+
+
+def refuse_picture(path: Path) -> None:
+    """Find out before the work whether ``-o`` names a picture that can be written.
+
+    Raises:
+        UsageError: no such format, or no such folder.
+    """
+    from charrnn.plots.figures import FORMATS
+
+    if path.suffix.lower() not in FORMATS:
+        raise UsageError(f"{path}: a picture's name ends in {', '.join(FORMATS)}; choose one of these")
+    if not path.parent.is_dir():
+        raise UsageError(f"{path}: cannot write the picture: no such folder: {path.parent}; choose another with -o")

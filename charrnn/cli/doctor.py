@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from charrnn.cli._openmp import tune_openmp
-from charrnn.cli._options import device_option, overrides, set_option
+from charrnn.cli._options import device_option, overrides, refuse_picture, set_option
 from charrnn.cli._terminal import StudyBar, say
 from charrnn.errors import UsageError
 
@@ -66,7 +66,7 @@ def doctor(
         click.echo(json.dumps([_plain(answer) for answer in answers]) if as_json else _answers(answers, question))
         return 0
     if output is not None:
-        _refuse_picture(output)
+        refuse_picture(output)
     examination = _examine(run, config_name, assignments, options)
     click.echo(json.dumps(examination.to_dict()) if as_json else describe(examination))
     if output is not None:
@@ -170,16 +170,6 @@ def _around(curve: list[float], place: int) -> float:
     """The mean of a noisy curve from a place to half as far again."""
     piece = curve[place : place + place // 2 + 1]
     return sum(piece) / len(piece) if piece else float("nan")
-
-
-def _refuse_picture(path: Path) -> None:
-    """Before the work: a visit takes half a minute."""
-    from charrnn.plots.figures import FORMATS
-
-    if path.suffix.lower() not in FORMATS:
-        raise UsageError(f"{path}: a picture's name ends in {', '.join(FORMATS)}; choose one of these")
-    if not path.parent.is_dir():
-        raise UsageError(f"{path}: cannot write the picture: no such folder: {path.parent}; choose another with -o")
 
 
 def _draw(examination: Examination, path: Path, name: str) -> None:

@@ -5,18 +5,25 @@ Figures are made without pyplot: no window, no backend, no state between them.
 
 from __future__ import annotations
 
+import io
 import math
+import textwrap
+from functools import cache
 from pathlib import Path
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.font_manager import findfont, get_font
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from charrnn.errors import UsageError
+from charrnn.runs.files import write_atomically
 
 FORMATS = (".png", ".svg", ".pdf")
 # Okabe and Ito's colours, which readers who see few colours can tell apart (https://jfly.uni-koeln.de/color/).
 BLUE, ORANGE, GREEN, RED, PURPLE, GREY = "#0072b2", "#e69f00", "#009e73", "#d55e00", "#cc79a7", "#666666"
+# Both come with matplotlib, so a user's text looks the same everywhere, and what they cannot show is known.
+SANS, MONOSPACE = "DejaVu Sans", "DejaVu Sans Mono"
 
 
 def new_figure(panels: int, panel_height: float = 3.0) -> tuple[Figure, list[Axes]]:
@@ -24,9 +31,33 @@ def new_figure(panels: int, panel_height: float = 3.0) -> tuple[Figure, list[Axe
     figure = Figure(figsize=(8.5, 0.9 + panel_height * panels), layout="constrained")
     axes = figure.subplots(panels, 1, sharex=True, squeeze=False)[:, 0]
     for axis in axes:
-        axis.grid(True, which="major", alpha=0.25)
-        axis.spines[["top", "right"]].set_visible(False)
+        dress(axis)
     return figure, list(axes)
+
+
+def dress(axis: Axes) -> None:
+    """A faint grid, and no frame where there is no scale."""
+    axis.grid(True, which="major", alpha=0.25)
+    axis.spines[["top", "right"]].set_visible(False)
+
+
+def drawable(text: str, font: str = SANS) -> str:
+    """A text on one line that a font can show: line ends as an arrow, what it lacks as an empty box."""
+    return "".join("↵" if c == "\n" else c if _has(font, c) else "□" for c in text)
+
+
+@cache
+def _has(font: str, character: str) -> bool:
+    return character.isprintable() and get_font(findfont(font)).get_char_index(ord(character)) != 0
+
+
+def wrapped(text: str, inches: float, size: float, most: int = 3) -> str:
+    """A text in lines that fit into a width in a font of ``size`` points; after ``most`` lines it ends in an ellipsis.
+
+    A letter is taken as 0.6 of the size wide, which is a little more than the average.
+    """
+    width = max(int(inches * 72 / (0.6 * size)), 4)
+    return textwrap.fill(drawable(text), width, max_lines=most, placeholder="…")
 
 
 def rate_axes(axes: list[Axes], low: float, high: float) -> None:
@@ -52,7 +83,19 @@ def save_figure(figure: Figure, path: Path) -> None:
     """
     if path.suffix.lower() not in FORMATS:
         raise UsageError(f"{path}: a picture's name ends in {', '.join(FORMATS)}; choose one of these")
+    kind = path.suffix.lower()
+    content = io.BytesIO()
+    figure.savefig(content, format=kind[1:], dpi=130, metadata={"Date": None} if kind == ".svg" else None)
+    write_picture(path, content.getvalue())
+
+
+def write_picture(path: Path, content: bytes) -> None:
+    """Put a finished picture in its place, whole or not at all.
+
+    Raises:
+        UsageError: the file cannot be written.
+    """
     try:
-        figure.savefig(path, dpi=130, metadata={"Date": None} if path.suffix.lower() == ".svg" else None)
+        write_atomically(path, content)
     except OSError as error:
         raise UsageError(f"{path}: cannot write the picture: {error.strerror}; choose another name with -o") from error
