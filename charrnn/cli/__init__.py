@@ -13,6 +13,7 @@ from typing import Any, NoReturn
 import click
 
 from charrnn.cli._terminal import printable
+from charrnn.cli.compare import compare
 from charrnn.cli.config import config
 from charrnn.cli.corpus import corpus
 from charrnn.cli.doctor import doctor
@@ -20,6 +21,7 @@ from charrnn.cli.eval import evaluate
 from charrnn.cli.lr_find import lr_find
 from charrnn.cli.plot import plot
 from charrnn.cli.sample import sample
+from charrnn.cli.swarm import swarm
 from charrnn.cli.train import train
 from charrnn.errors import CharRNNError, ConfigError, Interrupted
 
@@ -53,7 +55,7 @@ def cli(context: click.Context, debug: bool) -> None:
         context.color = False
 
 
-for command in (train, sample, evaluate, lr_find, doctor, plot, corpus, config):
+for command in (train, sample, evaluate, lr_find, doctor, swarm, compare, plot, corpus, config):
     cli.add_command(command)
 
 

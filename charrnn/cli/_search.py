@@ -1,0 +1,232 @@
+"""``charrnn swarm --search``: the search part of the command, from its options to its table and picture."""
+
+from __future__ import annotations
+
+import json
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from charrnn.cli._interrupts import Interrupts
+from charrnn.cli._options import overrides
+from charrnn.cli._swarm_bar import SwarmBar
+from charrnn.cli._terminal import format_loss, printable, say
+from charrnn.errors import CharRNNError, Interrupted, UsageError
+
+if TYPE_CHECKING:
+    from charrnn.studies.swarm.arrange import Batched
+    from charrnn.studies.swarm.cluster import Cluster
+    from charrnn.studies.swarm.hive import Hive
+    from charrnn.studies.swarm.search import Search
+
+DEFAULT_TRIALS = 30
+ROWS = 20
+REASON = 60  # characters of why a combination could not be trained
+ORDER = ("complete", "pruned", "running", "failed")
+
+
+class SearchBar(SwarmBar):
+    """One bar for all bees that may come to fly."""
+
+    def __init__(self, trials: int, seeds: int) -> None:
+        super().__init__({}, seeds)
+        self._total = max(trials * seeds, 1)
+
+    def __enter__(self) -> SearchBar:
+        super().__enter__()
+        return self
+
+    def skipped(self, bees: int) -> None:
+        """So many are done with."""
+        self._done += bees
+        self._there += bees
+
+
+def refuse_other_kind(path: Path, search: bool) -> bool:
+    """Whether the hive in this folder is a search.
+
+    Raises:
+        CheckpointError: it is no hive.
+        UsageError: it is a grid, and ``search`` was asked for.
+    """
+    from charrnn.studies.swarm.hive import open_hive
+
+    found = "search" in open_hive(path).plan
+    if search and not found:
+        raise UsageError(
+            f"{path}: this hive is a grid, not a search; leave out --search, or give --config for a new one"
+        )
+    return found
+
+
+def refuse_mixed(search: bool, resume: Path | None, searching: dict[str, Any], flying: dict[str, Any]) -> None:
+    """Raises UsageError for options that do not go together."""
+    if not search and any(searching.values()):
+        raise UsageError("--trials, --storage and --prune belong to --search; add that, or leave them out")
+    if resume is not None and searching["prune"]:
+        raise UsageError(f"{resume}: a search goes on as it was planned; leave out --prune, or give --config")
+    if search and flying["animate"]:
+        raise UsageError("--animate: a search has no picture over training; use it without --search")
+    if searching["prune"] and flying["batched"] == "yes":
+        raise UsageError("--batched yes: with --prune bees fly one after the other; use one of the two")
+
+
+def new_search(
+    name: str,
+    vary: tuple[str, ...],
+    space: Path | None,
+    seeds: int,
+    assignments: tuple[str, ...],
+    options: dict[str, Any],
+    batched: Batched,
+    held: ExitStack,
+    trials: int | None,
+    storage: str | None,
+    prune: bool,
+) -> tuple[Hive, Search]:
+    """The search that the options describe, in a folder of its own, or in that where it was begun before.
+
+    Raises:
+        UsageError: Optuna is not there, or there is nothing to search.
+    """
+    from charrnn.config.library import find_config
+    from charrnn.config.loader import load_config
+    from charrnn.studies.swarm.memory import open_storage, require_optuna
+    from charrnn.studies.swarm.space import read_groups
+
+    require_optuna()
+    file = find_config(name)
+    config = load_config(file, assignments, overrides(**options))
+    groups = read_groups(vary, space)
+    if not groups:
+        raise UsageError("--search: give what to search, such as --vary training.lr=1e-4..1e-1:log, or --space FILE")
+
+    from charrnn.runs.directory import RunFolder, refuse_unwritable
+    from charrnn.runs.lock import FolderLock
+    from charrnn.studies.swarm.arrange import refuse_unstackable
+    from charrnn.studies.swarm.hive import find_or_make_hive
+    from charrnn.studies.swarm.search import make_search
+    from charrnn.text.places import Places
+
+    refuse_unwritable(Path(config.run.out))
+    words = ["--config", name, *(word for one in assignments for word in ("--set", one))]
+    for option in ("data", "seed", "device"):
+        words += [f"--{option}", str(options[option])] if options[option] is not None else []
+    if storage is not None:
+        storage = storage if "://" in storage else str(Path(storage).absolute())
+        open_storage(storage)  # found out before a folder is made
+    places = Places.from_environment()
+    search = make_search(config, groups, seeds, trials or DEFAULT_TRIALS, prune, storage, words, places)
+    refuse_unstackable(search.colony, batched)
+    hive = find_or_make_hive(Path(config.run.out), config.run.name or file.stem, search.plan)
+    held.enter_context(FolderLock(RunFolder(hive.path)))
+    plan = hive.grow(seeds)
+    hive.write_plan({**plan, "trials": search.trials, "command": words})
+    return hive, search.with_seeds(plan["seeds"])
+
+
+def resumed_search(path: Path, seeds: int | None, searching: dict[str, Any], held: ExitStack) -> tuple[Hive, Search]:
+    """The search of a hive's folder, perhaps with more seeds or trials.
+
+    Raises:
+        UsageError: Optuna is not there, or the hive cannot be gone on with.
+    """
+    from charrnn.runs.directory import RunFolder
+    from charrnn.runs.lock import FolderLock
+    from charrnn.studies.swarm.hive import open_hive
+    from charrnn.studies.swarm.memory import require_optuna
+    from charrnn.studies.swarm.search import search_of_plan
+    from charrnn.text.places import Places
+
+    require_optuna()
+    hive = open_hive(path)
+    held.enter_context(FolderLock(RunFolder(hive.path)))
+    return hive, search_of_plan(hive, seeds, searching["trials"], searching["storage"], Places.from_environment())
+
+
+def run_search(
+    hive: Hive,
+    search: Search,
+    as_json: bool,
+    cluster: Cluster | None,
+    jobs: int | None,
+    batched: Batched,
+    checkpoints: bool,
+    **_: Any,
+) -> None:
+    """Search, then show what was found.
+
+    Raises:
+        Interrupted: by a signal; what has landed is kept.
+        CharRNNError: no combination came to its end.
+    """
+    from charrnn.studies.swarm.arrange import place_for
+    from charrnn.studies.swarm.search import results_of_search
+    from charrnn.studies.swarm.trials import fly_search
+
+    memory = search.memory(hive)
+    say(
+        f"Hive:   {hive.path}: {search.trials} combinations x {search.seeds} seeds on {search.scout[1].text.name}, "
+        f"{memory.count} tried before"
+    )
+    batched = "no" if search.prune else batched
+    left = max(search.trials - memory.count, 0)
+    with Interrupts() as interrupts, place_for(hive, search.colony, cluster, jobs, batched) as (place, arrangement):
+        say(f"Bees:   {arrangement}")
+        with SearchBar(left, search.seeds) as bar:
+            fly_search(search, memory, hive, place, arrangement, bar, interrupts, checkpoints)
+    if interrupts.received is not None:
+        raise Interrupted(
+            f"interrupted; what has landed is kept; to go on: charrnn swarm --resume {hive.path}", interrupts.received
+        )
+    results = results_of_search(search, memory, hive)
+    click.echo(json.dumps(results) if as_json else printable(describe(results)))
+    _draw(hive, results)
+    if results["best"] is None:
+        reason = next((row["reason"] for row in results["trials"] if row["reason"]), "all were pruned, or still run")
+        raise CharRNNError(f"{hive.path}: no combination came to its end; the first one: {reason}")
+
+
+def _draw(hive: Hive, results: dict[str, Any]) -> None:
+    from charrnn.plots.figures import save_figure
+    from charrnn.plots.search import draw_search
+
+    figure = draw_search(results)
+    for suffix in (".png", ".svg"):
+        save_figure(figure, hive.path / f"search{suffix}")
+    say(f"Picture: {hive.path / 'search.png'}")
+
+
+def describe(results: dict[str, Any]) -> str:
+    """The table: one line per combination, best first, then which is best and how to train it."""
+    trials = sorted(results["trials"], key=lambda one: (ORDER.index(one["state"]), one["median"] or 0.0))
+    different = list({json.dumps(one["settings"]): one for one in reversed(trials)}.values())[::-1]
+    names = [" ".join(name.rsplit(".", 1)[-1] for name in setting["names"]) for setting in results["settings"]]
+    heads = ["number", *names, "bees", "median", "diverged", ""]
+    rows = [[str(one["number"] + 1), *one["labels"], *_outcome(one)] for one in different[:ROWS]]
+    widths = [max(map(len, column)) for column in zip(heads, *rows, strict=True)]
+    lines = ["  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)) for row in (heads, *rows)]
+    if len(different) > ROWS:
+        lines.append(f"... and {len(different) - ROWS} more")
+    again = len(trials) - len(different)
+    told = f"{len(trials)} combinations tried" + f", {again} of them again" * bool(again)
+    lines += ["", told]
+    best = next((one for one in trials if one["number"] == results["best"]), None)
+    if best is not None:
+        lines += [f"Best: {', '.join(best['labels'])}, median {format_loss(best['median'])}"]
+        lines += [f"Train it: {results['train']}"]
+    return "\n".join(["Median final validation loss, nats per character:", *(line.rstrip() for line in lines)])
+
+
+def _outcome(trial: dict[str, Any]) -> list[str]:
+    """Bees, median, share diverged, and what else there is to say."""
+    if trial["state"] in ("failed", "running"):
+        reason = (trial["reason"] or "").partition("\n")[0]
+        told = reason if len(reason) <= REASON else f"{reason[: REASON - 1]}…"
+        return ["", "", "", f"{trial['state']}: {told}".removesuffix(": ")]
+    from charrnn.plots.search import fate
+
+    median = "diverged" if fate(trial) == "diverged" else format_loss(trial["median"])
+    return [str(trial["bees"]), median, f"{trial['diverged']:.0%}", "pruned" * (trial["state"] == "pruned")]

@@ -1,0 +1,91 @@
+"""How a hive fares, on stderr: one bar for all bees with the time left, and a live table of medians."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+import time
+from collections import defaultdict
+from typing import TYPE_CHECKING, Any
+
+import click
+from tqdm import tqdm
+
+from charrnn.cli._terminal import PLAIN_LINE_SECONDS, format_loss, format_seconds, printable
+
+if TYPE_CHECKING:
+    from charrnn.studies.swarm.bee import Task
+
+BAR = "{percentage:3.0f}%|{bar:24}| {desc}"
+
+
+class SwarmBar:
+    """Told of every bee that lands. A context manager. ``swarms`` has the labels of each, by name."""
+
+    def __init__(self, swarms: dict[str, str], seeds: int) -> None:
+        self._labels = swarms
+        self._total = len(swarms) * seeds
+        self._results: dict[str, list[dict[str, Any]]] = defaultdict(list)
+        self._on_terminal = sys.stderr.isatty()
+        self._begun = self._last_line = time.monotonic()
+        self._there = 0  # bees that had landed before this session
+        self._done = 0
+
+    def __enter__(self) -> SwarmBar:
+        room = shutil.get_terminal_size().lines - 3
+        shown = list(self._labels)[: max(room, 0)]
+        self._lines = {
+            name: tqdm(total=0, bar_format="{desc}", position=index + 1, leave=False, disable=not self._on_terminal)
+            for index, name in enumerate(shown)
+        }
+        for name, line in self._lines.items():
+            line.set_description_str(self._line(name))
+        self._bar = tqdm(
+            total=self._total,
+            bar_format=BAR,
+            position=0,
+            leave=False,
+            disable=not self._on_terminal,
+            dynamic_ncols=True,
+        )
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for line in (*self._lines.values(), self._bar):
+            line.close()
+
+    def landed(self, task: Task, result: dict[str, Any], anew: bool) -> None:
+        """Take a bee into the table."""
+        self._done += 1
+        self._there += not anew
+        self._results[task.swarm].append(result)
+        if task.swarm in self._lines:
+            self._lines[task.swarm].set_description_str(self._line(task.swarm))
+
+    def flying(self, bees: float) -> None:
+        """Move the bar on; without a terminal a plain line now and then."""
+        done = min(max(self._there + bees, self._done), self._total)
+        text = f"{self._done:,} of {self._total:,} bees{self._time_left(done)}"
+        if self._on_terminal:
+            self._bar.n = done
+            self._bar.set_description_str(text)
+        elif time.monotonic() - self._last_line >= PLAIN_LINE_SECONDS:
+            self._last_line = time.monotonic()
+            click.echo(f"{done / self._total:4.0%}  {text}", err=True)
+
+    def _time_left(self, done: float) -> str:
+        new = done - self._there
+        if new <= 0:
+            return ""
+        left = (time.monotonic() - self._begun) * (self._total - done) / new
+        return f", {format_seconds(left)} left"
+
+    def _line(self, swarm: str) -> str:
+        from charrnn.studies.swarm.results import summary
+
+        found = summary(self._results[swarm])
+        if not found["count"]:
+            return printable(f"  {self._labels[swarm]}")
+        median = "diverged" if found["median"] == float("inf") else format_loss(found["median"])
+        lost = f", {found['diverged']:.0%} diverged" if found["diverged"] else ""
+        return printable(f"  {self._labels[swarm]:40}  median {median} of {found['count']}{lost}")

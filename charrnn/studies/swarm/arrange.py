@@ -1,0 +1,93 @@
+"""Where the bees of a hive are trained, and how: this machine, used as a measurement suggests, or a cluster."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Literal
+
+from charrnn.config.schema import Config
+from charrnn.errors import UsageError
+from charrnn.studies.swarm.bee import Task
+from charrnn.studies.swarm.colony import Colony
+from charrnn.studies.swarm.hive import Hive
+from charrnn.studies.swarm.local import LocalWorkplace
+from charrnn.studies.swarm.speed import (
+    Arrangement,
+    bees_at_a_time,
+    choose_processes,
+    choose_together,
+    probing,
+    together_rate,
+)
+from charrnn.studies.swarm.work import Workplace
+from charrnn.training.stacked import stack_key, why_not_stacked
+
+if TYPE_CHECKING:
+    from charrnn.studies.swarm.cluster import Cluster
+
+Batched = Literal["auto", "yes", "no"]  # whether bees of one shape are trained as one computation
+
+
+@contextmanager
+def place_for(
+    hive: Hive, colony: Colony, cluster: Cluster | None, jobs: int | None, batched: Batched
+) -> Iterator[tuple[Workplace, Arrangement]]:
+    """The place, and how to use it: as before where the hive was begun already, or rounding would differ."""
+    plan = hive.plan
+    if cluster is not None:
+        together = bees_at_a_time(len(_largest_family(colony)), cluster.jobs) if batched == "yes" else 1
+        arrangement = Arrangement(cluster.jobs, plan["threads"] or 1, plan["together"] or together)
+        hive.write_plan({**plan, "threads": arrangement.threads, "together": arrangement.together})
+        yield cluster, arrangement
+        return
+    with LocalWorkplace(jobs) as place:
+        if plan["threads"] is None:
+            arrangement = arrange(place, colony, jobs, batched)
+            hive.write_plan({**plan, "threads": arrangement.threads, "together": arrangement.together})
+        else:
+            fitting = jobs or max(place.cores // plan["threads"], 1)
+            arrangement = Arrangement(fitting, plan["threads"], plan["together"])
+        place.use(arrangement.jobs)
+        yield place, arrangement
+
+
+def arrange(place: LocalWorkplace, colony: Colony, jobs: int | None, batched: Batched) -> Arrangement:
+    """How to use this machine, by a measurement of a second or two; ``jobs`` is what the user wants, if anything."""
+    swarm, parcel = colony.swarms[0]
+    if jobs is not None:
+        found, rate = Arrangement(jobs, max(place.cores // jobs, 1)), None
+    else:
+        slots = min(place.cores, len(colony.swarms) * len(colony.seeds))
+        found, rate = choose_processes(place.executor, slots, parcel, probing(swarm.config))
+    family = [] if batched == "no" else _largest_family(colony)
+    if not family:
+        return found
+    if batched == "yes":
+        return Arrangement(found.jobs, found.threads, bees_at_a_time(len(family), found.jobs))
+    configs = [probing(config) for config in family]
+    if rate is None:
+        rate = together_rate(place.executor, found.jobs, parcel, configs[:1], found.threads)
+    return choose_together(place.executor, found, rate, parcel, configs)
+
+
+def refuse_unstackable(colony: Colony, batched: Batched) -> None:
+    """Raises UsageError where bees are to be stacked that cannot be."""
+    if batched == "yes" and not _largest_family(colony):
+        raise UsageError(f"--batched yes: {why_not_stacked(colony.swarms[0][0].config)}; leave it out")
+
+
+def _largest_family(colony: Colony) -> list[Config]:
+    """The bees on the first text that can be stacked with each other, of the kind that has most."""
+    families: dict[Hashable, list[Config]] = {}
+    first = colony.swarms[0][1]
+    for swarm, parcel in colony.swarms:
+        key = stacking_key(Task(swarm.name, swarm.config))
+        if key is not None and parcel == first:
+            families.setdefault(key, []).extend(swarm.bee_config(seed) for seed in colony.seeds)
+    return max(families.values(), key=len, default=[])
+
+
+def stacking_key(task: Task) -> Hashable | None:
+    """Equal for bees that can be stacked with each other; None for one that cannot be at all."""
+    return None if why_not_stacked(task.config) else stack_key(task.config)

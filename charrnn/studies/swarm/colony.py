@@ -1,0 +1,132 @@
+"""What a hive is to train: combinations with their texts, and the seeds that fly in all of them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+from charrnn.config.loader import build_config
+from charrnn.config.schema import Config
+from charrnn.config.settings import Settings
+from charrnn.errors import DataError, UsageError
+from charrnn.studies.swarm.bee import Task
+from charrnn.studies.swarm.hive import Hive, Plan
+from charrnn.studies.swarm.plan import MOST_BEES, Swarm, bee_name, grid, make_swarms, observed_often
+from charrnn.studies.swarm.texts import Parcel, open_parcel, pack_text
+from charrnn.text.places import Places
+from charrnn.text.streams import Streams
+
+Point = dict[str, Any]  # the settings of one place on an axis of the grid
+
+
+@dataclass(frozen=True)
+class Colony:
+    """All that is to be trained: swarms with their texts, the seeds of each, what the axes vary."""
+
+    base: Config
+    axes: list[list[Point]]
+    swarms: list[tuple[Swarm, Parcel]]
+    seeds: list[int]
+
+    @property
+    def groups(self) -> list[list[str]]:
+        """The names of the settings along each axis."""
+        return [list(axis[0]) for axis in self.axes]
+
+    @property
+    def labels(self) -> dict[str, str]:
+        """What people call each swarm, by name."""
+        return {swarm.name: ", ".join(swarm.labels) or swarm.name for swarm, _ in self.swarms}
+
+    def with_seeds(self, count: int) -> Colony:
+        """The same with so many seeds."""
+        return replace(self, seeds=_seeds(self.base, count))
+
+    @property
+    def plan(self) -> Plan:
+        """What a hive's folder keeps of it; how it is arranged is not known yet."""
+        return {
+            "config": self.base.model_dump(mode="json"),
+            "axes": self.axes,
+            "seeds": len(self.seeds),
+            "texts": list(dict.fromkeys(parcel.text.sha256 for _, parcel in self.swarms)),
+            "threads": None,
+            "together": None,
+        }
+
+    def tasks(self, hive: Hive, threads: int) -> list[tuple[Task, Parcel]]:
+        """Every bee and its text: one of each swarm, then the next of each, so that medians come early."""
+        return [(task_of(hive, swarm, seed, threads), parcel) for seed in self.seeds for swarm, parcel in self.swarms]
+
+
+def task_of(hive: Hive, swarm: Swarm, seed: int, threads: int) -> Task:
+    """The bee of this seed, with the config of its own folder."""
+    config = swarm.bee_config(seed)
+    run = config.run.model_copy(update={"out": str(hive.path / swarm.name), "name": bee_name(seed)})
+    training = config.training.model_copy(update={"threads": threads})
+    return Task(swarm.name, config.model_copy(update={"run": run, "training": training}))
+
+
+def make_colony(base: Config, axes: list[list[Point]], seeds: int, places: Places) -> Colony:
+    """Check every combination and read its text; nothing is written but the cache of encoded texts.
+
+    Raises:
+        ConfigError: combinations that are no configs.
+        DataError: a text that cannot be used, or is too short for a combination.
+        UsageError: the bees are too many.
+    """
+    swarms = make_swarms(base, grid(axes))
+    if len(swarms) * seeds > MOST_BEES:
+        raise UsageError(f"--seeds {seeds:,}: {len(swarms) * seeds:,} bees in all; {MOST_BEES:,} at most")
+    texts: dict[str, Parcel] = {}
+    ready = [with_text(swarm, texts, places) for swarm in swarms]
+    return Colony(on_its_text(base, texts, places), axes, ready, _seeds(base, seeds))
+
+
+def _seeds(base: Config, count: int) -> list[int]:
+    return list(range(base.training.seed, base.training.seed + count))
+
+
+def colony_of_plan(hive: Hive, seeds: int, places: Places) -> Colony:
+    """The colony that a hive was planned for, with ``seeds`` seeds if these are more.
+
+    Raises:
+        CheckpointError: the plan cannot be read.
+        ConfigError, DataError: what it says cannot be trained (any more), or its text has changed.
+    """
+    plan = hive.plan
+    base = build_config(Settings(plan["config"], name=str(hive.plan_file)))
+    colony = make_colony(base, plan["axes"], max(seeds, plan["seeds"]), places)
+    if colony.plan["texts"] != plan["texts"]:
+        raise DataError(f"{hive.path}: the text has changed since this hive began; start a new one with --config")
+    hive.write_plan({**plan, "seeds": len(colony.seeds)})
+    return colony
+
+
+def with_text(swarm: Swarm, texts: dict[str, Parcel], places: Places) -> tuple[Swarm, Parcel]:
+    """A swarm with the text that it reads, and log lines to suit; ``texts`` are those read before.
+
+    Raises:
+        DataError: the text cannot be used, or is too short.
+    """
+    config = swarm.config
+    key = config.corpus.model_dump_json()
+    parcel = texts.get(key) or texts.setdefault(key, pack_text(config.corpus, places))
+    if parcel.entropies["unigram"] == 0:
+        raise DataError(
+            f"{parcel.text.name}: is one character over and over: there is nothing to learn; give another text"
+        )
+    training = config.training
+    try:
+        streams = Streams(open_parcel(parcel).train_ids, training.batch_size, training.seq_len)
+    except DataError as error:
+        raise DataError(f"{', '.join(swarm.labels) or parcel.text.name}: {error}") from error
+    config = observed_often(config, streams.length, len(parcel.text.vocabulary))
+    return Swarm(swarm.name, swarm.labels, swarm.settings, config), parcel
+
+
+def on_its_text(base: Config, texts: dict[str, Parcel], places: Places) -> Config:
+    """The base with the full path of its text, so that the plan means the same from any folder."""
+    key = base.corpus.model_dump_json()
+    source = (texts.get(key) or pack_text(base.corpus, places)).text.source
+    return base.model_copy(update={"corpus": base.corpus.model_copy(update={"source": source})})

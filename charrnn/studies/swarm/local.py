@@ -1,0 +1,140 @@
+"""The processes of this machine that bees train in."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import threading
+from collections.abc import Callable
+from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from multiprocessing.context import SpawnContext
+from typing import Any, ParamSpec, TypeVar
+
+from charrnn.studies.swarm.texts import Parcel
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+def cores() -> int:
+    """Processor cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+class LocalExecutor(Executor):
+    """``jobs`` processes, each a pool of its own: one that dies takes nothing with it but what it was doing.
+
+    (The processes of one ``ProcessPoolExecutor`` are all given up when any of them dies, and nobody can say which task
+    it was.) Processes are started, not forked, when first needed: torch's threads do not survive a fork.
+    """
+
+    def __init__(self, jobs: int) -> None:
+        self.jobs = jobs
+        self._context: SpawnContext = multiprocessing.get_context("spawn")
+        self._stop = self._context.Event()
+        self._progress = self._context.Value("d", 0.0)
+        self._free: list[ProcessPoolExecutor] = []
+        self._threads = ThreadPoolExecutor(jobs, initializer=_block_signals)
+
+    @property
+    def progress(self) -> float:
+        """How much work the processes have told of, in bees."""
+        return float(self._progress.value)
+
+    def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
+        """Run ``fn`` in the next free process. Its future raises BrokenProcessPool if that dies."""
+        return self._threads.submit(self._in_a_process, fn, args, kwargs)
+
+    def _in_a_process(self, fn: Callable[..., T], args: Any, kwargs: Any) -> T:
+        try:
+            pool = self._free.pop()
+        except IndexError:
+            pool = self._new_pool()
+        try:
+            result = pool.submit(fn, *args, **kwargs).result()
+        except BrokenProcessPool:
+            pool.shutdown(wait=False)
+            raise
+        except BaseException:
+            self._free.append(pool)
+            raise
+        self._free.append(pool)
+        return result
+
+    def _new_pool(self) -> ProcessPoolExecutor:
+        shared = (self._stop, self._progress)
+        return ProcessPoolExecutor(1, mp_context=self._context, initializer=_settle_in, initargs=shared)
+
+    def stop(self) -> None:
+        """Ask every bee to end after its present step."""
+        self._stop.set()
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        """End the processes."""
+        self._threads.shutdown(wait, cancel_futures=cancel_futures)
+        while self._free:
+            self._free.pop().shutdown(wait)
+
+
+class LocalWorkplace:
+    """This machine. A context manager: its processes end with it."""
+
+    def __init__(self, jobs: int | None = None) -> None:
+        self.cores = cores()
+        self.executor = LocalExecutor(jobs or self.cores)
+
+    def use(self, jobs: int) -> None:
+        """From now on with so many processes."""
+        if jobs != self.executor.jobs:
+            self.executor.shutdown()
+            self.executor = LocalExecutor(jobs)
+
+    def share(self, parcel: Parcel) -> Parcel:
+        """A text's file is there for all."""
+        return parcel
+
+    def stop(self) -> None:
+        """Every bee ends after its present step."""
+        self.executor.stop()
+
+    @property
+    def progress(self) -> float:
+        """In bees."""
+        return self.executor.progress
+
+    def __enter__(self) -> LocalWorkplace:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.executor.stop()
+        self.executor.shutdown(cancel_futures=True)
+
+
+def _block_signals() -> None:
+    """In a thread that starts processes: until these can ignore a Ctrl-C, which goes to all of them, it waits."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+
+
+def _settle_in(stop: Any, progress: Any) -> None:
+    """In a new process: signals are the first process's business, and without it there is nothing to do."""
+    from charrnn.studies.swarm.bee import HERE
+
+    for number in SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
+    threading.Thread(target=_leave_with_parent, daemon=True).start()
+
+    def advanced(share: float) -> None:
+        with progress.get_lock():
+            progress.value += share
+
+    HERE.should_stop, HERE.advanced = stop.is_set, advanced
+
+
+def _leave_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
+    os._exit(1)

@@ -1,0 +1,154 @@
+"""The plan of a hive: combinations of settings, the config of each, the seeds that fly in all of them. No I/O."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import math
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from charrnn.config.loader import revise_config
+from charrnn.config.schema import Config
+from charrnn.config.settings import NamedOverride
+from charrnn.errors import ConfigError, UsageError
+
+CURVE_POINTS = 50  # log lines of a bee at least: what a picture of it needs
+SMALL_ALPHABET = 16  # symbols up to which it is interesting, and cheap, to see what a bee would write as it learns
+SAMPLES = 8  # of those, over a training
+SAMPLE_LENGTH = 24  # characters of each: drawing them one by one costs more than to train, and a picture shows no more
+LONGEST_NAME = 100  # bytes of a folder's name; a file system takes 255 of them
+MOST_BEES = 100_000
+
+
+@dataclass(frozen=True)
+class Swarm:
+    """One combination: ``labels`` has one text per group, ``settings`` the values by dotted name."""
+
+    name: str
+    labels: list[str]
+    settings: dict[str, Any]
+    config: Config
+
+    def bee_config(self, seed: int) -> Config:
+        """The config of the bee with this seed."""
+        return with_training(self.config, seed=seed)
+
+
+def with_training(config: Config, **settings: Any) -> Config:
+    """The config with other training settings, which are known to be right."""
+    return config.model_copy(update={"training": config.training.model_copy(update=settings)})
+
+
+def bee_name(seed: int) -> str:
+    """The folder of a bee, in that of its swarm."""
+    return f"bee-{seed}"
+
+
+def make_swarms(base: Config, points: Iterable[Sequence[dict[str, Any]]]) -> list[Swarm]:
+    """A swarm for each combination; ``points`` gives its settings, one dict per group.
+
+    Raises:
+        ConfigError: a combination is no config that can be trained; every problem once.
+    """
+    points = [list(point) for point in points]
+    swarms, problems, names = [], list[str](), set[str]()
+    for point in points:
+        settings = {name: value for part in point for name, value in part.items()}
+        labels = labels_of(point)
+        try:
+            config = revise_config(base, options=[_override(name, value) for name, value in settings.items()])
+        except ConfigError as error:
+            problems += [_located(problem, labels) for problem in error.problems]
+            continue
+        name = _folder_name(labels, settings, names)
+        names.add(name)
+        swarms.append(Swarm(name, labels, settings, config))
+    if problems:
+        raise ConfigError(list(dict.fromkeys(problems)))
+    return swarms
+
+
+def labels_of(point: Sequence[dict[str, Any]]) -> list[str]:
+    """A text per group of a combination's settings."""
+    short = _short_names({name for part in point for name in part})
+    return [", ".join(f"{short[name]}={_shown(value)}" for name, value in part.items()) for part in point]
+
+
+def grid(axes: Sequence[Sequence[dict[str, Any]]]) -> list[tuple[dict[str, Any], ...]]:
+    """Every combination of the points of the axes, the last axis varying fastest.
+
+    Raises:
+        UsageError: they are too many.
+    """
+    count = math.prod(len(axis) for axis in axes)
+    if count > MOST_BEES:
+        raise UsageError(f"--vary: {count:,} combinations; give fewer values, or let --search choose among them")
+    return list(itertools.product(*axes))
+
+
+def _override(name: str, value: Any) -> NamedOverride:
+    return NamedOverride(tuple(name.split(".")), value, f"--vary {name}={_shown(value)}")
+
+
+def _located(problem: str, labels: list[str]) -> str:
+    """A problem with the place of a setting, or (of settings that do not go together) that of the combination."""
+    return (
+        problem if problem.startswith("--vary ") else f"--vary {', '.join(labels)}: {problem.removeprefix('config: ')}"
+    )
+
+
+def _short_names(names: set[str]) -> dict[str, str]:
+    """The last part of a dotted name, where no other ends in the same."""
+    last = [name.rsplit(".", 1)[-1] for name in names]
+    return {name: name if last.count(name.rsplit(".", 1)[-1]) > 1 else name.rsplit(".", 1)[-1] for name in names}
+
+
+def _shown(value: Any) -> str:
+    if value is None or isinstance(value, bool):
+        return str(value).lower() if value is not None else "null"
+    if isinstance(value, list):
+        return f"[{', '.join(_shown(one) for one in value)}]"
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _shown_whole(value: Any) -> bool:
+    """Whether a label has all digits of a number."""
+    if isinstance(value, list):
+        return all(map(_shown_whole, value))
+    return not isinstance(value, float) or float(f"{value:g}") == value
+
+
+def _folder_name(labels: list[str], settings: dict[str, Any], taken: set[str]) -> str:
+    """A name that a file system takes, unlike those taken, and that no other combination has."""
+    full = ",".join(labels).replace(", ", ",") or "all"
+    name = re.sub(r"[^\w.+=,-]+", "_", full)
+    told = name == full.replace(" ", "_") and all(map(_shown_whole, settings.values()))
+    if not told or len(name.encode()) > LONGEST_NAME or name in taken or name[0] == ".":
+        mark = hashlib.sha256(repr(settings).encode()).hexdigest()[:8]
+        start = name.encode()[: LONGEST_NAME - 9].decode(errors="ignore")  # perhaps without its last half character
+        name = f"{start.lstrip('.')}-{mark}"
+    return name
+
+
+def observed_often(config: Config, stream_length: int, symbols: int) -> Config:
+    """The config with log lines often enough for a curve, and for small alphabets evaluations (each writes a sample).
+
+    Args:
+        stream_length: characters in each of its streams.
+        symbols: size of the vocabulary.
+    """
+    training, run = config.training, config.run
+    steps = training.max_steps
+    if training.epochs is not None:
+        by_epochs = math.ceil(training.epochs * stream_length / training.seq_len)
+        steps = by_epochs if steps is None else min(steps, by_epochs)
+    if steps is None:
+        return config  # the clock or patience decides: as the config says
+    rhythm = {"log_every": min(run.log_every, max(steps // CURVE_POINTS, 1))}
+    if symbols <= SMALL_ALPHABET:
+        rhythm["eval_every"] = min(run.eval_every, max(steps // SAMPLES, 1))
+        rhythm["sample_length"] = min(run.sample_length, SAMPLE_LENGTH)
+    return config.model_copy(update={"run": run.model_copy(update=rhythm)})

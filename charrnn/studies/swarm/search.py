@@ -1,0 +1,253 @@
+"""``charrnn swarm --search``: Optuna chooses the combinations, one after the other, from how those before them did.
+
+The seeds are the same for every combination. What is minimised is the median final validation loss of a combination's
+bees; a bee that diverged or failed counts as ``CAP`` times the loss of a uniform guess, and so does whatever is worse:
+an infinite loss would tell Optuna nothing.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import json
+import math
+import platform
+import shlex
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, replace
+from typing import Annotated, Any
+from urllib.parse import urlsplit
+
+from pydantic import AfterValidator, BaseModel, Field, ValidationError
+
+from charrnn.config.loader import build_config
+from charrnn.config.schema import Config
+from charrnn.config.settings import Settings
+from charrnn.errors import CheckpointError, ConfigError, CorpusUnavailable, DataError
+from charrnn.studies.swarm.colony import Colony, on_its_text, with_text
+from charrnn.studies.swarm.hive import Hive, Plan
+from charrnn.studies.swarm.local import cores
+from charrnn.studies.swarm.memory import Memory
+from charrnn.studies.swarm.plan import Swarm, make_swarms
+from charrnn.studies.swarm.results import Results
+from charrnn.studies.swarm.space import Group, Range
+from charrnn.studies.swarm.texts import Parcel
+from charrnn.text.places import Places
+
+CAP = 2.0  # times ln(symbols)
+MOST_CORNERS = 200  # combinations that are looked at for one that can be trained
+JOURNAL = "search.log"
+RESULTS = "search.json"
+
+
+@dataclass(frozen=True)
+class Search:
+    """What is searched, and how. ``scout`` is a combination that can be trained, with its text."""
+
+    base: Config
+    groups: list[Group]
+    seeds: int
+    trials: int
+    prune: bool
+    storage: str | None
+    command: list[str]
+    scout: tuple[Swarm, Parcel]
+    places: Places
+    texts: dict[str, Parcel]
+
+    @property
+    def plan(self) -> Plan:
+        """What a hive's folder keeps of it; how it is arranged is not known yet."""
+        return {
+            "config": self.base.model_dump(mode="json"),
+            "axes": [[{name: _as_plain(values) for name, values in group.items()}] for group in self.groups],
+            "seeds": self.seeds,
+            "texts": [self.scout[1].text.sha256],
+            "threads": None,
+            "together": None,
+            "search": {"prune": self.prune, "storage": self.storage and _without_password(self.storage)},
+            "trials": self.trials,
+            "command": self.command,
+        }
+
+    @property
+    def name(self) -> str:
+        """Equal for searches that may share a storage, wherever their texts lie and their results go."""
+        plan = self.plan
+        settings = {key: value for key, value in plan["config"].items() if key not in ("run", "corpus")}
+        corpus = {key: value for key, value in plan["config"]["corpus"].items() if key != "source"}
+        same = [settings, corpus, plan["axes"], plan["seeds"], plan["texts"], self.prune]
+        return f"charrnn-{hashlib.sha256(json.dumps(same).encode()).hexdigest()[:16]}"
+
+    @property
+    def colony(self) -> Colony:
+        """Bees like those to come, as many as keep this machine busy: what its use is measured with."""
+        return Colony(self.base, [], [self.scout], list(range(self.seeds * cores())))
+
+    def with_seeds(self, count: int) -> Search:
+        """The same with so many seeds."""
+        return replace(self, seeds=count)
+
+    def memory(self, hive: Hive) -> Memory:
+        """Its storage.
+
+        Raises:
+            UsageError: this cannot be used.
+        """
+        storage = self.storage or str(hive.path / JOURNAL)
+        owner = f"{platform.node()}:{hive.path.absolute()}"
+        return Memory(storage, self.name, self.base.training.seed, owner, self.prune)
+
+    def swarm(self, point: list[dict[str, Any]]) -> tuple[Swarm, Parcel]:
+        """The combination of a point, with its text.
+
+        Raises:
+            ConfigError: it is no config that can be trained.
+            DataError: its text cannot be used, or is too short.
+        """
+        return with_text(make_swarms(self.base, [point])[0], self.texts, self.places)
+
+
+def _without_password(storage: str) -> str:
+    """What may be written down of a database's URL."""
+    parts = urlsplit(storage)
+    return storage.replace(f":{parts.password}@", "@", 1) if parts.password else storage
+
+
+def _as_plain(values: list[Any] | Range) -> Any:
+    return asdict(values) if isinstance(values, Range) else values
+
+
+def make_search(
+    base: Config,
+    groups: list[Group],
+    seeds: int,
+    trials: int,
+    prune: bool,
+    storage: str | None,
+    command: list[str],
+    places: Places,
+) -> Search:
+    """Check that there is something to try; nothing is written but the cache of encoded texts.
+
+    Raises:
+        ConfigError, DataError: no combination can be trained; what is wrong with the first.
+    """
+    texts: dict[str, Parcel] = {}
+    scout = _scout(base, groups, texts, places)
+    base = on_its_text(base, texts, places)
+    return Search(base, groups, seeds, trials, prune, storage, command, scout, places, texts)
+
+
+def _scout(base: Config, groups: list[Group], texts: dict[str, Parcel], places: Places) -> tuple[Swarm, Parcel]:
+    problem: ConfigError | DataError | None = None
+    for point in itertools.islice(itertools.product(*map(_corners, groups)), MOST_CORNERS):
+        try:
+            return with_text(make_swarms(base, [point])[0], texts, places)
+        except CorpusUnavailable:
+            raise
+        except (ConfigError, DataError) as error:
+            problem = problem or error
+    assert problem is not None
+    raise problem
+
+
+def _corners(group: Group) -> Iterator[dict[str, Any]]:
+    """Points of a group: all choices, or the ends of a range."""
+    columns = {
+        name: [int(one) if values.whole else one for one in (values.low, values.high)]
+        if isinstance(values, Range)
+        else values
+        for name, values in group.items()
+    }
+    return (dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True))
+
+
+class _Kept(BaseModel):
+    prune: bool
+    storage: str | None
+
+
+def _is_group(group: Group) -> Group:
+    ranges = [values for values in group.values() if isinstance(values, Range)]
+    lengths = {len(values) for values in group.values() if not isinstance(values, Range)}
+    right = len(group) == 1 if ranges else len(lengths) == 1 and 0 not in lengths
+    if not right or not all(one.low < one.high and (one.low > 0 or not one.log) for one in ranges):
+        raise ValueError("is not what --vary gives")
+    return group
+
+
+class _Form(BaseModel):
+    """What the plan of a search has besides that of any hive; a hive's folder may come from anywhere."""
+
+    axes: list[tuple[Annotated[dict[str, list[Any] | Range], AfterValidator(_is_group)]]] = Field(min_length=1)
+    search: _Kept
+    trials: int = Field(ge=1, le=100_000)
+    command: list[str]
+
+
+def search_of_plan(hive: Hive, seeds: int | None, trials: int | None, storage: str | None, places: Places) -> Search:
+    """The search that a hive was planned for, perhaps with other numbers than before.
+
+    Raises:
+        CheckpointError: the plan cannot be read.
+        ConfigError, DataError: what it says cannot be trained (any more), or its text has changed.
+    """
+    plan = hive.plan
+    try:
+        form = _Form.model_validate(plan)
+    except ValidationError as error:
+        first = error.errors()[0]
+        wrong = f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
+        raise CheckpointError(f"{hive.plan_file}: not the plan of a search: {wrong}; start a new one") from error
+    base = build_config(Settings(plan["config"], name=str(hive.plan_file)))
+    groups: list[Group] = [dict(group) for (group,) in form.axes]
+    storage = storage or form.search.storage
+    seeds, trials = max(seeds or 1, plan["seeds"]), trials or form.trials
+    search = make_search(base, groups, seeds, trials, form.search.prune, storage, form.command, places)
+    if search.plan["texts"] != plan["texts"]:
+        raise DataError(f"{hive.path}: the text has changed since this search began; start a new one with --config")
+    hive.write_plan({**plan, "seeds": search.seeds, "trials": search.trials})
+    return search
+
+
+def results_of_search(search: Search, memory: Memory, hive: Hive) -> Results:
+    """The content of ``search.json``: what was tried, by every machine that shares the storage; kept in the hive.
+
+    ``settings`` has one entry per group: its names, and the ends of a range with ``log``, or its choices as labels.
+    ``trials`` has one entry per combination (see ``Memory.rows``), in the order they were begun, ``best`` the number of
+    the best one, null if none came to its end; ``train`` the command that trains with its settings.
+    """
+    rows = memory.rows()
+    complete = [row for row in rows if row["state"] == "complete"]
+    best = min(complete, key=lambda row: float(row["median"]), default=None)
+    _, parcel = search.scout
+    results = {
+        "name": hive.path.name,
+        "text": parcel.text.name,
+        "uniform": math.log(len(parcel.text.vocabulary)),
+        "unigram": parcel.entropies["unigram"],
+        "seeds": [search.base.training.seed + number for number in range(search.seeds)],
+        "wanted": search.trials,
+        "settings": [_setting(group) for group in search.groups],
+        "trials": rows,
+        "best": None if best is None else best["number"],
+        "train": None if best is None else training_command(search.command, best["settings"]),
+    }
+    hive.write_results(results, hive.path / RESULTS)
+    return results
+
+
+def _setting(group: Group) -> dict[str, Any]:
+    names = list(group)
+    for values in group.values():
+        if isinstance(values, Range):
+            return {"names": names, "low": values.low, "high": values.high, "log": values.log, "choices": None}
+    choices = [list(point.values()) for point in _corners(group)]
+    return {"names": names, "low": None, "high": None, "log": False, "choices": choices}
+
+
+def training_command(words: list[str], settings: dict[str, Any]) -> str:
+    """What a person types to train with these settings; ``words`` are those that the search was begun with."""
+    found = [f"{name}={value if isinstance(value, str) else json.dumps(value)}" for name, value in settings.items()]
+    return shlex.join(["charrnn", "train", *words, *(word for one in found for word in ("--set", one))])

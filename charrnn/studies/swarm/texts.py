@@ -1,0 +1,67 @@
+"""A text on its way to the processes that train on it: its file's name on this machine, its bytes elsewhere."""
+
+from __future__ import annotations
+
+import functools
+import zlib
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from charrnn.config.schema import CorpusConfig
+from charrnn.text.baselines import baselines
+from charrnn.text.corpus import find_corpus
+from charrnn.text.encoded import EncodedText, encode_corpus
+from charrnn.text.places import Places
+
+
+@dataclass(frozen=True)
+class Parcel:
+    """An encoded text without its ids, these as a file or as (compressed) bytes, and its n-gram entropies.
+
+    Hashable by what it holds: a process opens it once, however many bees it trains.
+    """
+
+    text: EncodedText
+    entropies: dict[str, float]
+    file: Path | None
+    content: bytes | None
+    count: int
+
+    def __hash__(self) -> int:
+        return hash((self.text.sha256, self.text.vocabulary.digest, self.file))
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Parcel) and self.__key() == other.__key()
+
+    def __key(self) -> tuple[object, ...]:
+        return (self.text.sha256, self.text.vocabulary.digest, tuple(self.text.spans.items()), self.file)
+
+    def as_bytes(self) -> Parcel:
+        """The same for a machine that does not share this one's disk."""
+        ids = open_parcel(self).ids
+        return replace(self, file=None, content=zlib.compress(ids.tobytes(), 1))
+
+
+def pack_text(config: CorpusConfig, places: Places) -> Parcel:
+    """Read and encode a text, as a run does before it begins.
+
+    Raises:
+        DataError: it cannot be used.
+    """
+    text = encode_corpus(find_corpus(config, places), config, places)
+    entropies = baselines(text.ids, len(text.vocabulary))
+    file = getattr(text.ids, "filename", None)  # of a memory map; a text without characters has none
+    bare = replace(text.vocabulary)  # without the table that it was encoded with: megabytes, for every bee
+    empty = replace(text, ids=np.zeros(0, bare.dtype), vocabulary=bare)
+    return Parcel(empty, entropies, None if file is None else Path(file), b"", len(text.ids))
+
+
+@functools.lru_cache(maxsize=8)
+def open_parcel(parcel: Parcel) -> EncodedText:
+    """The text, its ids mapped or unpacked."""
+    dtype = parcel.text.vocabulary.dtype
+    if parcel.file is not None:
+        return replace(parcel.text, ids=np.memmap(parcel.file, dtype=dtype, mode="r"))
+    return replace(parcel.text, ids=np.frombuffer(zlib.decompress(parcel.content or b""), dtype=dtype))
