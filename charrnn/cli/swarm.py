@@ -179,6 +179,8 @@ def _fly(
         f"Hive:   {hive.path}: {len(colony.swarms)} combinations x {len(colony.seeds)} seeds "
         f"= {len(colony.swarms) * len(colony.seeds)} bees on {colony.swarms[0][1].text.name}"
     )
+    if cluster is None and hive.plan["threads"] is None:
+        say("        some seconds to measure how this machine is best used ...")
     with Interrupts() as interrupts, place_for(hive, colony, cluster, jobs, batched) as (place, arrangement):
         say(f"Bees:   {arrangement}")
         with SwarmBar(colony.labels, len(colony.seeds)) as bar:
