@@ -48,7 +48,7 @@ RUN_FILES = {
     *("checkpoints/best.safetensors", "checkpoints/last.safetensors"),
 }
 FIRST = "checkpoints/step-000000000.safetensors"
-EVALUATION_KEYS = {"step", "epoch", "seconds", "val_loss"}
+EVALUATION_KEYS = {"step", "epoch", "seconds", "val_loss", "sample"}
 HEAVY = {"torch", "numpy", "pydantic"}
 
 

@@ -564,10 +564,11 @@ def check_command(command: str) -> None:
     assert "inf" not in command
     group: click.Command = cli
     rest = words[1:]
+    above = click.Context(cli, help_option_names=["-h", "--help"])  # commands remember the names that they see first
     while isinstance(group, click.Group):
         assert rest[0] in group.commands, command
         group, rest = group.commands[rest[0]], rest[1:]
-    context = group.make_context(group.name, list(rest))  # raises for an option that there is not
+    context = group.make_context(group.name, list(rest), parent=above)  # raises for an option that there is not
     assert context.params.get("config_name", "my.yaml") == "my.yaml"
     load_config(None, ["corpus.source=my.txt", "training.max_steps=1000", *context.params.get("assignments", ())])
 

@@ -73,9 +73,9 @@ class Loop:
         """
         with closing(self.steps()) as steps:
             try:
-                wanted = next(steps)
+                lr, observe = next(steps)
                 while True:
-                    wanted = steps.send(self.session.trainer.step(*wanted))
+                    lr, observe = steps.send(self.session.trainer.step(lr, observe=observe))
             except StopIteration as end:
                 outcome: Outcome = end.value
                 return outcome

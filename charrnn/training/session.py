@@ -175,9 +175,9 @@ def session_on(
     given; the rest as above."""
     # From here on the config says which text was really used, so that the run can be resumed from anywhere.
     config = config.model_copy(update={"corpus": config.corpus.model_copy(update={"source": text.source})})
+    trainer = trainer or _make_trainer(config, text, config.training.threads)
     if entropies["unigram"] == 0:
         raise DataError(f"{text.name}: is one character over and over: there is nothing to learn; give another text")
-    trainer = trainer or _make_trainer(config, text, config.training.threads)
     return Session(config, text, entropies, trainer, Meter(config.training.grad_clip))
 
 
