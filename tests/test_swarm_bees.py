@@ -174,7 +174,7 @@ class TestEnds:
     def test_errors_of_torch(
         self, error: Exception, text_file: Path, places: Places, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        def raising(*_: object) -> None:
+        def raising(*_: object, observe: bool) -> None:
             raise error
 
         monkeypatch.setattr("charrnn.training.trainer.Trainer.step", raising)

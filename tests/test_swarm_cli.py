@@ -139,7 +139,7 @@ class TestGrid:
         assert result.out.splitlines()[-1].startswith("Best: lr=0.01, ")
 
     def test_failed_bees_are_told_and_tried_again(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        def raising(*_: object) -> None:
+        def raising(*_: object, observe: bool) -> None:
             raise MemoryError("a bear")
 
         with monkeypatch.context() as bear:
