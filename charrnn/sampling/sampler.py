@@ -12,6 +12,7 @@ from charrnn.errors import CharRNNError
 from charrnn.model.charrnn import CharRNN
 from charrnn.model.hidden import Hidden, expand
 from charrnn.sampling.decoding import choose
+from charrnn.sampling.stepper import make_stepper
 from charrnn.text.vocabulary import OnUnknown, Vocabulary
 
 PROMPT_WINDOW = 1024
@@ -29,8 +30,10 @@ def generate(
 ) -> Iterator[list[str]]:
     """Yield ``config.length`` times the next piece of text of each of ``num`` samples.
 
-    All samples are drawn as one batch after the same prompt. The same seed gives the same text; torch's global
-    generator is not touched. With the vocabulary of bytes a piece may be empty or several characters.
+    All samples are drawn as one batch after the same prompt. The same seed gives the same text on the same machine;
+    on another one, or drawn by the other ``Stepper``, it differs only where rounding decides. Torch's global generator
+    is not touched. The weights must not change before the last piece. With the vocabulary of bytes a piece may be
+    empty or several characters.
 
     Raises:
         DataError: at once, if the prompt has characters that the model does not know.
@@ -52,14 +55,14 @@ def _draw(
     model.eval()
     try:
         logits, hidden = _read_prompt(model, start.to(device))
-        logits, hidden = logits.expand(num, -1), expand(hidden, num)
+        logits, stepper = logits.expand(num, -1), None
         for step in range(config.length):
             chosen = choose(logits, config, generator)
             yield [decode(index) for decode, index in zip(decoders, chosen.tolist(), strict=True)]
             if step + 1 < config.length:
-                with torch.inference_mode():
-                    output, hidden = model(chosen[:, None], hidden)
-                logits = output[:, -1]
+                # Not before the first characters are out.
+                stepper = stepper or make_stepper(model, expand(hidden, num))
+                logits = stepper.step(chosen)
     except FloatingPointError as error:
         raise CharRNNError(f"cannot sample: {error}; use an earlier checkpoint") from error
     finally:

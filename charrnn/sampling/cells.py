@@ -1,0 +1,165 @@
+"""Recurrent layers one step at a time, in numpy, in place. Equations as in torch's documentation of LSTM, GRU, RNN;
+``model/reference.py`` has them in plain form.
+
+A sigmoid is made of a tanh, (1 + tanh(x / 2)) / 2, so that one pass over all gates serves both; numpy's is accurate and
+vectorised. Numpy rather than torch: its small operations cost 0.7 microseconds, torch's 4, and a step has a dozen.
+
+Shapes: N streams, I inputs, H hidden, G = gates * H.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+
+Array = npt.NDArray[np.float32]
+
+BLOCK = 2**18  # numbers, 1 MB
+
+
+class Product:
+    """``source @ weight.T`` from one buffer, (N, I), into another, ``result``, (N, G).
+
+    For one stream by blocks of rows, in turn from the first to the last and back: so the processor's cache still holds
+    what was read last, and BLAS, which would share a large product among threads, takes each block on one. Waiting for
+    another thread at every character costs more than it gains as soon as anything else is running. Several streams
+    want the transposed weights, and torch, whose product of matrices is the faster one.
+    """
+
+    def __init__(self, weight: Tensor, source: Array) -> None:
+        num, rows = len(source), len(weight)
+        self.result = make_buffer(num, rows)
+        self._blocks: list[tuple[Array, Array]] = []
+        self._source = source[0]
+        if num == 1:
+            step = max(1, BLOCK // weight.shape[1])
+            matrix, row = numbers(weight), self.result[0]
+            self._blocks = [(matrix[a : a + step], row[a : a + step]) for a in range(0, rows, step)]
+        else:
+            self._matrices = torch.from_numpy(source), weight.detach().t().contiguous()
+            self._out = torch.from_numpy(self.result)
+
+    def __call__(self) -> Array:
+        """Compute ``result`` and return it."""
+        if self._blocks:
+            for block, part in self._blocks:
+                np.dot(block, self._source, out=part)
+            self._blocks.reverse()
+        else:
+            torch.mm(*self._matrices, out=self._out)
+        return self.result
+
+
+class Layer:
+    """One layer: its state, and its last output ``h``, (N, H), in a buffer that stays the same."""
+
+    def __init__(self, layer: nn.RNNBase, state: Sequence[Array]) -> None:
+        self.h = state[0]
+        self._from_hidden = Product(layer.get_parameter("weight_hh_l0"), self.h)
+
+    def step(self, from_input: Array) -> None:
+        """One step, given what the input adds to the gates, (N, G), with the biases of ``input_bias``."""
+        raise NotImplementedError
+
+
+class LSTM(Layer):
+    """Gates: input, forget, cell, output."""
+
+    def __init__(self, layer: nn.RNNBase, state: Sequence[Array]) -> None:
+        super().__init__(layer, state)
+        size = layer.hidden_size
+        self._c = state[1]
+        self._scale = np.repeat(np.array([0.5, 0.5, 1, 0.5], np.float32), size)
+        self._shift = 1 - self._scale
+        self._gates = _split(self._from_hidden.result, 4)
+
+    def step(self, from_input: Array) -> None:
+        """See ``Layer``."""
+        total = self._from_hidden()
+        total += from_input
+        total *= self._scale
+        np.tanh(total, out=total)
+        total *= self._scale
+        total += self._shift
+        i, f, g, o = self._gates
+        i *= g
+        self._c *= f
+        self._c += i
+        np.tanh(self._c, out=self.h)
+        self.h *= o
+
+
+class GRU(Layer):
+    """Gates: reset, update, new. The bias of the new gate's hidden part is inside what the reset gate scales."""
+
+    def __init__(self, layer: nn.RNNBase, state: Sequence[Array]) -> None:
+        super().__init__(layer, state)
+        self._size = layer.hidden_size
+        self._bias = numbers(layer.get_parameter("bias_hh_l0"))[2 * self._size :]
+        self._gates = _split(self._from_hidden.result, 3)
+
+    def step(self, from_input: Array) -> None:
+        """See ``Layer``."""
+        total, squashed = self._from_hidden(), 2 * self._size
+        both = total[:, :squashed]
+        both += from_input[:, :squashed]
+        both *= 0.5
+        np.tanh(both, out=both)
+        both *= 0.5
+        both += 0.5
+        r, z, n = self._gates
+        n += self._bias
+        n *= r
+        n += from_input[:, squashed:]
+        np.tanh(n, out=n)
+        self.h -= n  # (1 - z) n + z h
+        self.h *= z
+        self.h += n
+
+
+class TanhRNN(Layer):
+    """No gates."""
+
+    def step(self, from_input: Array) -> None:
+        """See ``Layer``."""
+        np.add(self._from_hidden(), from_input, out=self.h)
+        np.tanh(self.h, out=self.h)
+
+
+class ReluRNN(Layer):
+    """No gates."""
+
+    def step(self, from_input: Array) -> None:
+        """See ``Layer``."""
+        np.add(self._from_hidden(), from_input, out=self.h)
+        np.maximum(self.h, 0, out=self.h)
+
+
+CELLS: dict[str, type[Layer]] = {"lstm": LSTM, "gru": GRU, "rnn_tanh": TanhRNN, "rnn_relu": ReluRNN}
+
+
+def input_bias(layer: nn.RNNBase) -> Tensor:
+    """What belongs to ``from_input``, (G,): both biases, without the one that ``GRU`` adds itself."""
+    hidden = layer.get_parameter("bias_hh_l0").detach().clone()
+    if layer.mode == "GRU":
+        hidden[2 * layer.hidden_size :] = 0
+    return layer.get_parameter("bias_ih_l0").detach() + hidden
+
+
+def make_buffer(num: int, width: int) -> Array:
+    """Room for (num, width) numbers. From torch, which aligns it: what BLAS rounds may depend on that."""
+    return torch.empty(num, width).numpy()
+
+
+def numbers(tensor: Tensor) -> Array:
+    """The tensor's own memory, in numpy."""
+    array: Array = tensor.detach().numpy()
+    return array
+
+
+def _split(gates: Array, count: int) -> list[Array]:
+    return np.split(gates, count, axis=1)
