@@ -27,7 +27,6 @@ class Parcel:
     entropies: dict[str, float]
     file: Path | None
     content: bytes | None
-    count: int
 
     def __hash__(self) -> int:
         return hash((self.text.sha256, self.text.vocabulary.digest, self.file))
@@ -52,10 +51,10 @@ def pack_text(config: CorpusConfig, places: Places) -> Parcel:
     """
     text = encode_corpus(find_corpus(config, places), config, places)
     entropies = baselines(text.ids, len(text.vocabulary))
-    file = getattr(text.ids, "filename", None)  # of a memory map; a text without characters has none
+    assert isinstance(text.ids, np.memmap)  # an empty text was refused
     bare = replace(text.vocabulary)  # without the table that it was encoded with: megabytes, for every bee
     empty = replace(text, ids=np.zeros(0, bare.dtype), vocabulary=bare)
-    return Parcel(empty, entropies, None if file is None else Path(file), b"", len(text.ids))
+    return Parcel(empty, entropies, Path(str(text.ids.filename)), None)
 
 
 @functools.lru_cache(maxsize=8)
@@ -64,4 +63,5 @@ def open_parcel(parcel: Parcel) -> EncodedText:
     dtype = parcel.text.vocabulary.dtype
     if parcel.file is not None:
         return replace(parcel.text, ids=np.memmap(parcel.file, dtype=dtype, mode="r"))
-    return replace(parcel.text, ids=np.frombuffer(zlib.decompress(parcel.content or b""), dtype=dtype))
+    assert parcel.content is not None
+    return replace(parcel.text, ids=np.frombuffer(zlib.decompress(parcel.content), dtype=dtype))
