@@ -531,10 +531,10 @@ PLANTS = [
         healthy=RELU_SGD,
     ),
     Plant(
-        "sgd, rnn_relu, no clipping",
+        "sgd, rnn_relu, decoder bias uniform, no clipping",  # a bias of letter counts gives no spikes to be clipped
         ("clipping-never", "dead-units"),
-        f"{RELU_SGD} lr=1 grad_clip=null",
-        healthy=f"{RELU_SGD} lr=1",
+        f"{RELU_SGD} lr=1 decoder_bias=uniform grad_clip=null",
+        healthy=f"{RELU_SGD} lr=1 decoder_bias=uniform",
     ),
     Plant(
         "seq_len 2, an echo after 6",

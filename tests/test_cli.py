@@ -414,7 +414,11 @@ class TestSample:
         expected = sample("--prompt", "the cat\n")
         assert sample("--prompt", "-", stdin=b"the cat\n") == expected
         assert sample("--prompt-file", "prompt.txt") == expected
-        assert sample("--prompt", "the dog\n") != expected.replace("cat", "dog")
+        # What follows depends on it: a little, in a network that has hardly learned.
+        cats, dogs = (
+            [sample("--prompt", prompt, "--seed", seed)[2:] for seed in "123456789"] for prompt in ("th", "ca")
+        )
+        assert cats != dogs
 
     def test_the_checkpoint_may_be_a_file_or_its_run(self) -> None:
         by_file = done("sample", "--checkpoint", "run/checkpoints/best.safetensors", "--length", "30").out

@@ -15,10 +15,10 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from charrnn.config.schema import Config
+from charrnn.config.schema import Config, TrainingConfig
 from charrnn.studies.doctor import questions, trials
 from charrnn.studies.doctor.questions import FEWEST_STEPS, MOST_STEPS, QUESTIONS, SEEDS, ask, compare
-from charrnn.studies.doctor.trials import Lab, Trials, changed, memorise, new_model, run_trials
+from charrnn.studies.doctor.trials import Lab, Trials, changed, memorise, run_trials, untrained
 from charrnn.studies.recommendation import LENGTH_EXPONENT
 from charrnn.studies.trials import Trial
 from charrnn.text.places import Places
@@ -341,6 +341,58 @@ class TestTrials:
         assert shares[-1] <= 1
 
     @pytest.mark.parametrize(
+        ("settings", "seconds_per_step", "steps"),
+        [
+            ({}, 1e-3, 60),
+            ({"betas": [0.98, 0.9]}, 1e-3, 200),
+            ({"optimizer": "sgd", "momentum": 0.99}, 1e-3, 200),
+            ({"optimizer": "sgd", "momentum": 0.99}, 0.02, 100),
+            ({"optimizer": "sgd", "momentum": 0.99}, 1.0, 20),
+        ],
+    )
+    def test_how_long(
+        self,
+        session: Session,
+        settings: dict[str, Any],
+        seconds_per_step: float,
+        steps: int,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        """Momentum takes its time to do harm; 16 seconds are shared by eight trainings."""
+        session.config = changed(session.config, **settings)
+        asked: list[int] = []
+
+        def train(_: Lab, config: Config, steps: int, seed: int, after_step: Callable[[], None]) -> Trial:
+            asked.append(steps)
+            return Trial(0.1, seed, 5.0, None, 1.0)
+
+        monkeypatch.setattr(Lab, "train", train)
+        seen = run_trials(Lab(session, 500, seconds_per_step), lambda share: None)
+        assert set(asked) == {seen.steps} == {steps}
+
+    @pytest.mark.parametrize(
+        ("learns_from", "same", "factor"),
+        [(0, 0.98, 8), (60, 0.98, 64), (500, 0.98, 512), (1000, 0.98, 512), (60, 0.96, 8), (60, INF, 8)],
+    )
+    def test_higher_and_higher(
+        self, session: Session, learns_from: float, same: float, factor: float, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Where a network begins with letter counts and no rate teaches it more, a rate still higher is tried."""
+        own, unigram = session.config.training.lr, session.baselines["unigram"]
+
+        def train(_: Lab, config: Config, steps: int, seed: int, after_step: Callable[[], None]) -> Trial:
+            times = config.training.lr / own
+            share = 0.5 if times > max(learns_from, 1) else same if times == 1 else 0.98
+            return Trial(0.1, seed, 5.0, None, None if share == INF else share * unigram)
+
+        monkeypatch.setattr(Lab, "train", train)
+        seen = run_trials(Lab(session, 60, 1e-3), lambda share: None)
+        assert seen.higher_factor == factor
+        assert seen.loss("higher rate") == pytest.approx((0.5 if factor > learns_from else 0.98) * unigram)
+        if factor > learns_from:
+            assert seen.best_factor == factor
+
+    @pytest.mark.parametrize(
         ("losses", "factor"),
         [([2.0, 3.0, 3.0], 1), ([3.0, 2.0, 3.0], 1 / 8), ([3.0, 3.0, 2.0], 8), ([INF, 3.0, INF], 1 / 8)],
     )
@@ -375,24 +427,33 @@ class TestTrials:
         assert len(losses) == len(shares) == trials.FEWEST_MEMORY_STEPS
         assert shares[-1] == 1
         still = session.config.training.model_copy(update={"state_reset": 0.0})
-        model = new_model(session)
+        model = untrained(session)
         window = torch.from_numpy(session.text.train_ids.astype(np.int64))
         streams = torch.stack([window[row * 10 : row * 10 + 11] for row in range(4)])
         logits = model(streams[:, :-1], model.zero_hidden(4))[0]
         first = torch.nn.functional.cross_entropy(logits.flatten(0, 1), streams[:, 1:].flatten()).item()
         assert losses[0] == pytest.approx(first, rel=1e-5)
-        trainer = Trainer(session.text.train_ids[:44], len(session.text.vocabulary), session.config.model, still)
+        trainer = self.on_one_window(session, still)
         assert losses == pytest.approx([trainer.step(0.01).loss.item() for _ in losses], rel=1e-4)
         higher = memorise(
             lab, Trials(60, {"same": [INF], "lower rate": [INF], "higher rate": [1.0]}, False), shares.append
         )
-        trainer = Trainer(session.text.train_ids[:44], len(session.text.vocabulary), session.config.model, still)
+        trainer = self.on_one_window(session, still)
         assert higher[:5] == pytest.approx([trainer.step(0.08).loss.item() for _ in range(5)], rel=1e-4)
+
+    @staticmethod
+    def on_one_window(session: Session, config: TrainingConfig) -> Trainer:
+        """A trainer of the text's first window that starts as the whole text's would: its bias is the text's."""
+        trainer = Trainer(session.text.train_ids[:44], len(session.text.vocabulary), session.config.model, config)
+        own = session.trainer.model.decoder.bias
+        assert not torch.equal(trainer.model.decoder.bias, own)
+        trainer.model.decoder.bias.data.copy_(own.data)
+        return trainer
 
     def test_a_new_network(self, session: Session) -> None:
         before = {name: value.clone() for name, value in session.trainer.model.state_dict().items()}
         session.trainer.step(0.1)
-        assert differences(before, dict(new_model(session).state_dict())) == []
+        assert differences(before, dict(untrained(session).state_dict())) == []
 
 
 def test_one_real_question(session: Session, monkeypatch: pytest.MonkeyPatch) -> None:

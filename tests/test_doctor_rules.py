@@ -29,7 +29,7 @@ from charrnn.studies.doctor.probes.reading import Continuation, Reading
 from charrnn.studies.doctor.probes.texts import Texts
 from charrnn.studies.doctor.probes.through_time import Profile
 from charrnn.studies.doctor.rules import RULES, fit, gradients, mechanics, rates, state, texts, units
-from charrnn.studies.doctor.trials import Trials
+from charrnn.studies.doctor.trials import PLATEAU, Trials
 
 Rule = Callable[[Evidence], Finding | None]
 NAN, INF = math.nan, math.inf
@@ -152,10 +152,10 @@ def with_momentum(gain: float, *assignments: str) -> Evidence:
     return replace(tried(less_momentum=[2.5 - gain, 2.6 - gain]), config=a_config(*assignments))
 
 
-def lagging(ratio: float, climb: float) -> Evidence:
-    """At the twelfth line the second moment lags; the loss rises from 2 to ``climb`` times that there."""
+def lagging(ratio: float, climb: float, before: float = 2.0) -> Evidence:
+    """At the twelfth line the second moment lags; the loss rises from ``before`` to ``climb`` times that there."""
     return logged(
-        train_loss=lambda number: 2.0 * climb if number >= 11 else 2.0,
+        train_loss=lambda number: before * climb if number >= 11 else before,
         tensors=lambda number: tensors(second_moment_ratio=ratio if number == 11 else 1.0),
     )
 
@@ -386,6 +386,7 @@ def rate_cases() -> list[Case]:
             for inside in (
                 lagging(rates.LAGGING * INSIDE, rates.CLIMB * BEYOND),
                 lagging(rates.LAGGING * BEYOND, rates.CLIMB * INSIDE),
+                lagging(rates.LAGGING * BEYOND, rates.CLIMB * BEYOND, before=UNIGRAM * BEYOND),
             )
         ),
     ]
@@ -471,7 +472,7 @@ def unit_cases() -> list[Case]:
 
 
 def fit_cases() -> list[Case]:
-    known = UNIGRAM * fit.PLATEAU
+    known = UNIGRAM * PLATEAU
     few = read_history([row | {"step": fit.FEWEST_STEPS - 1} for row in log_rows(train_loss=UNIGRAM)])
     last = fit.NOT_MEMORISED * UNIFORM
     return [
@@ -489,6 +490,12 @@ def fit_cases() -> list[Case]:
             "underfitting",
             but(memorised=[UNIFORM] + [last * INSIDE] * 60),
             but(memorised=[UNIFORM] + [last * BEYOND] * 60),
+        ),
+        Case(  # wherever it begins
+            fit.too_small,
+            "underfitting",
+            but(memorised=[1.1 * last] + [last * INSIDE] * 60),
+            but(memorised=[3 * UNIFORM] + [last * BEYOND] * 60),
         ),
         Case(fit.unigram_plateau, "unigram-plateau", trained_to(known * INSIDE), trained_to(known * BEYOND)),
         Case(fit.unigram_plateau, "unigram-plateau", but(history=few), trained_to(UNIGRAM)),

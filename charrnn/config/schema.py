@@ -122,6 +122,9 @@ class ModelConfig(Section):
     recurrent_init: Literal["orthogonal", "uniform"] = Field(
         "orthogonal", description="start of the recurrent matrices: orthogonal per gate, or torch's uniform"
     )
+    decoder_bias: Literal["unigram", "uniform"] = Field(
+        "unigram", description="start of the decoder's bias: how often each character occurs, or torch's uniform"
+    )
     forget_bias: float = Field(1.0, ge=-10, le=10, description="start of the LSTM's forget-gate bias")
 
     @model_validator(mode="after")

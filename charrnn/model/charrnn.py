@@ -57,6 +57,16 @@ class CharRNN(nn.Module):
                 bias = layer.get_parameter("bias_ih_l0").zero_()
                 bias[hidden_size : 2 * hidden_size] = self.config.forget_bias
 
+    @torch.no_grad()
+    def predict_shares(self, shares: Tensor) -> None:
+        """Make the decoder's bias the logarithm of each character's share of the text, (V,).
+
+        A network that must first learn how rare rare characters are drives its units into saturation for it, and
+        keeps them there (measured: .github/CONTRIBUTING.md). Source: "init well" in
+        https://karpathy.github.io/2019/04/25/recipe/.
+        """
+        self.decoder.bias.copy_(shares.log())
+
     @property
     def recurrent_layers(self) -> list[nn.RNNBase]:
         """The layers from the input up, as torch's one-layer RNNs."""

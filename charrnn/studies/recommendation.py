@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from charrnn.studies.sweep import Band
+from charrnn.studies.sweep import SKIPPED_AT_START, Band
 from charrnn.studies.trials import Trial
 
 GOOD = 1.02  # times the smallest loss counts as nearly as good
@@ -17,6 +17,7 @@ FITTED = 1.05  # times the smallest loss is near enough to it for a parabola
 SPACING = 2.0  # factor between the rates of neighbouring trials
 FEWEST_RATES, MOST_RATES = 5, 7
 FLAT = 0.01  # share of a loss: a curve that moves by less has not moved
+CLEAR_RISE = 0.05  # share of a loss: small windows make it waver by less
 # The best rate falls with the length of the training, about as steps ** -1/3: measured, see CONTRIBUTING.md.
 LENGTH_EXPONENT = 1 / 3
 
@@ -138,12 +139,14 @@ def why_no_sweep(band: Band, suggestions: dict[str, float], warm: bool) -> str |
             f"too few points: after {len(lrs)} steps, at a rate of {lrs[-1]:.1e}, half of the sweeps had diverged; "
             f"try --min-lr {lrs[0] / 100:.0e}"
         )
-    if warm or median[0] - median.min() > FLAT * median[0]:
+    # The mean of several windows is where it starts: a single one may be easy or hard.
+    start, *rest = median[math.ceil(SKIPPED_AT_START * len(median)) - 1 :]
+    if warm or start - min(rest) > FLAT * start:
         return None
-    rises = median[-1] > (1 + FLAT) * median[0]
+    rises = median[-1] > (1 + CLEAR_RISE) * start
     advice = f"lower rates: --min-lr {lrs[0] / 1000:.0e}" if rises else f"higher rates: --max-lr {lrs[-1] * 1000:.0e}"
     return (
-        f"the loss does not fall: {median[0]:.3f} at first, {median.min():.3f} at best, {median[-1]:.3f} at the end; "
+        f"the loss does not fall: {start:.3f} at first, {min(rest):.3f} at best, {median[-1]:.3f} at the end; "
         f"try {advice}; if that changes nothing, there is nothing to learn in this text"
     )
 
@@ -155,6 +158,12 @@ def why_no_proof(trials: Sequence[Trial], steps: int, unigram: float) -> str | N
     low, high = results[0], results[-1]
     if math.isinf(best.loss):
         return f"a seed diverges at every rate from {low.lr:.1e} to {high.lr:.1e}; try --min-lr {low.lr / 1000:.0e}"
+    if best.loss >= unigram and max(score.loss for score in results) - best.loss < FLAT * best.loss:
+        return (
+            f"no rate moves the loss: from {low.lr:.1e} to {high.lr:.1e} it is {best.loss:.3f} after {steps} steps, "
+            f"the unigram entropy is {unigram:.3f}; try higher rates, --max-lr {high.lr * 1000:.0e}, or longer trials, "
+            f"--trial-steps {steps * 5}; if that changes nothing, there is nothing to learn in this text"
+        )
     if best.loss >= unigram:
         return (
             f"no rate learns more than how often each character occurs: after {steps} steps the best validation loss "

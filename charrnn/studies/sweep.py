@@ -20,6 +20,7 @@ Curve = NDArray[np.float64]
 SMOOTHING = 0.98
 DIVERGED_ABOVE = 4.0  # times the smallest smoothed loss, fastai's rule
 MARGIN = 1.02  # times the unigram entropy: a loss that wavers about it has not diverged
+FEWEST_DIFFERENCES = 5  # losses that tell how much they waver
 SKIPPED_AT_START = 0.1  # share of the points: the rate is too small to move anything yet
 SKIPPED_AT_END = 5  # points: the loss is already running away
 FEWEST_POINTS = 20
@@ -77,17 +78,29 @@ def why_diverged(losses: Sequence[float], grad_norm: float, ceiling: float) -> s
     """Why a training with these losses so far, and this last gradient norm, is to be called diverged; None if not.
 
     Two rules on the smoothed loss: above four times its minimum, as in fastai; and clearly above ``ceiling``, the
-    text's unigram entropy, after having been clearly below it. A softmax starts at ln V and may never reach four
-    times its minimum: forgetting even how often each character occurs is divergence enough.
+    text's unigram entropy, after having been clearly below it. A softmax starts there, or at ln V, and may never reach
+    four times its minimum: forgetting even how often each character occurs is divergence enough.
     """
     if not (math.isfinite(losses[-1]) and math.isfinite(grad_norm)):
         return "the loss or the gradient norm is not finite"
     smoothed = smooth(losses)
     if smoothed[-1] > DIVERGED_ABOVE * smoothed.min():
         return f"the smoothed loss exceeds {DIVERGED_ABOVE:g} times its minimum"
-    if smoothed.min() * MARGIN < ceiling and smoothed[-1] > MARGIN * ceiling:
-        return "the smoothed loss rose above the unigram entropy again"
+    if len(losses) >= FEWEST_DIFFERENCES and math.isfinite(ceiling):
+        clear = np.maximum((MARGIN - 1) * ceiling, 3 * _standard_errors(losses))
+        if (smoothed < ceiling - clear).any() and smoothed[-1] > ceiling + clear[-1]:
+            return "the smoothed loss rose above the unigram entropy again"
     return None
+
+
+def _standard_errors(losses: Sequence[float]) -> Curve:
+    """How far the smoothed loss at each step may be off because its windows were easy or hard.
+
+    From the differences of neighbouring losses, whose median is 0.954 standard deviations if they are normal.
+    """
+    noise = np.median(np.abs(np.diff(losses))) / 0.954
+    averaged = np.minimum(np.arange(1, len(losses) + 1), (1 + SMOOTHING) / (1 - SMOOTHING))
+    return np.asarray(noise / np.sqrt(averaged))
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 
 import numpy as np
+from numpy.typing import NDArray
 
 from charrnn.text.encoded import Ids
 
@@ -24,6 +25,13 @@ def baselines(ids: Ids, vocab_size: int) -> dict[str, float]:
     sample = _sample(ids)
     entropies = {name: conditional_entropy(sample, vocab_size, order) for order, name in NAMES.items()}
     return {"uniform": math.log(vocab_size), **entropies}
+
+
+def shares(ids: Ids, vocab_size: int) -> NDArray[np.float64]:
+    """Each symbol's share of a text, (V,); one more of each is counted, so that none is zero."""
+    counts: NDArray[np.int64] = np.bincount(_sample(ids), minlength=vocab_size) + 1
+    part: NDArray[np.float64] = counts / counts.sum()
+    return part
 
 
 def conditional_entropy(ids: Ids, vocab_size: int, order: int) -> float:

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import mmap
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -176,7 +178,20 @@ def count_ids(ids: Ids, vocab_size: int) -> NDArray[np.int64]:
     counts = np.zeros(vocab_size, dtype=np.int64)
     for start in range(0, len(ids), COUNT_CHUNK):
         counts += np.bincount(ids[start : start + COUNT_CHUNK], minlength=vocab_size)
+        _let_go(ids)
     return counts
+
+
+def _let_go(ids: Ids) -> None:
+    """Take what was read of a memory map out of resident memory, or it would grow to the size of the text.
+
+    The pages stay in the system's cache and come back when they are read again. Does nothing to other arrays.
+    """
+    owner: Any = ids
+    while isinstance(owner, np.ndarray):
+        owner = owner.base
+    if sys.platform != "win32" and isinstance(owner, mmap.mmap):
+        owner.madvise(mmap.MADV_DONTNEED)
 
 
 def occurrences(text: EncodedText, character: str) -> int:

@@ -100,8 +100,8 @@ class Streams:
         return {"position": self.position, "epoch": self.epoch}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go to a saved cursor."""
-        self.position, self.epoch = saved_count(state["position"]), saved_count(state["epoch"])
+        """Go to a saved cursor, or to the end if that lies behind it: this text may be another, shorter one."""
+        self.position, self.epoch = min(saved_count(state["position"]), self.length), saved_count(state["epoch"])
 
 
 def saved_count(value: Any) -> int:

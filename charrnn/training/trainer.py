@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from charrnn.config.schema import ModelConfig, TrainingConfig
 from charrnn.model.charrnn import CharRNN, cross_entropy
 from charrnn.model.hidden import Hidden, detach, keep_streams
+from charrnn.text.baselines import shares
 from charrnn.text.encoded import Ids
 from charrnn.text.streams import Streams, saved_count
 from charrnn.training.observation import Observation, Observer
@@ -38,25 +39,44 @@ class StepStats:
     observation: Observation | None = None
 
 
+def new_model(ids: Ids, vocab_size: int, config: ModelConfig, seed: int) -> CharRNN:
+    """The network as it is before its first step on a training text ``ids``, on the CPU; seeds torch's global
+    generator, from which its weights are drawn."""
+    torch.manual_seed(seed)
+    model = CharRNN(vocab_size, config)
+    if config.decoder_bias == "unigram":
+        model.predict_shares(torch.from_numpy(shares(ids, vocab_size)))
+    return model
+
+
 class Trainer:
     """Model, the single optimizer, carried state, stream cursor, step count and random generators.
 
-    Seeds torch's global generator with ``config.seed``: weights and dropout draw from it.
+    Seeds torch's global generator with ``config.seed``: weights and dropout draw from it. With ``rows`` it steps on
+    these of each window only: what one of several processes does, see ``rank_trainer.py``.
 
     Raises:
         DataError: the text is too short for the batch.
         UsageError: the device is not there.
     """
 
-    def __init__(self, ids: Ids, vocab_size: int, model_config: ModelConfig, config: TrainingConfig) -> None:
+    def __init__(
+        self,
+        ids: Ids,
+        vocab_size: int,
+        model_config: ModelConfig,
+        config: TrainingConfig,
+        rows: slice | None = None,
+    ) -> None:
         self.config = config
         self.device = choose_device(config.device)
         self.precision = choose_precision(config.precision, model_config.cell, self.device)
         self.streams = Streams(ids, config.batch_size, config.seq_len, config.random_seq_len)
-        torch.manual_seed(config.seed)
-        self.model = CharRNN(vocab_size, model_config).to(self.device)
+        self.model = new_model(ids, vocab_size, model_config, config.seed).to(self.device)
+        self._network: nn.Module = self.model  # what a step calls
         self.optimizer = make_optimizer(self.model.parameters(), config)
-        self.hidden: Hidden = self.model.zero_hidden(config.batch_size)
+        self._rows = rows or slice(0, config.batch_size)
+        self.hidden: Hidden = self._zero_hidden()
         self.steps = 0
         # Window lengths and state resets draw from a generator of their own: dropout cannot shift them.
         self.generator = torch.Generator().manual_seed(config.seed)
@@ -72,7 +92,7 @@ class Trainer:
         observer = Observer(self.model, self.optimizer, self.config.grad_clip) if observe else None
         before = self.hidden
         with self.precision.autocast():
-            logits, self.hidden = self.model(x, before)
+            logits, self.hidden = self._network(x, before)
         if observer:
             observer.window(before, logits, y)
         loss = cross_entropy(logits, y)
@@ -91,13 +111,17 @@ class Trainer:
     def _next_window(self) -> tuple[Tensor, Tensor]:
         """The next window, (B, T) each, and the carried state made ready for it."""
         if self.streams.at_start:
-            self.hidden = self.model.zero_hidden(self.config.batch_size)
+            self.hidden = self._zero_hidden()
         x, y = self.streams.next(self.generator)
         self.hidden = detach(self.hidden)
         if self.config.state_reset:
             drawn = torch.rand(self.config.batch_size, generator=self.generator)
-            self.hidden = keep_streams(self.hidden, (drawn >= self.config.state_reset).float().to(self.device))
-        return x.to(self.device), y.to(self.device)
+            keep = (drawn[self._rows] >= self.config.state_reset).float().to(self.device)
+            self.hidden = keep_streams(self.hidden, keep)
+        return x[self._rows].to(self.device), y[self._rows].to(self.device)
+
+    def _zero_hidden(self) -> Hidden:
+        return self.model.zero_hidden(self._rows.stop - self._rows.start)
 
     def _clip(self) -> Tensor:
         """Clip the gradient by its global norm; the norm it had."""
@@ -132,9 +156,10 @@ class Trainer:
         self.model.load_state_dict(state["model"])
         load_optimizer_state(self.optimizer, state["optimizer"])
         hidden = tuple(state["hidden"][str(i)].to(self.device) for i in range(len(self.hidden)))
-        if [(one.shape, one.dtype) for one in hidden] != [(one.shape, one.dtype) for one in self.hidden]:
+        whole = self.model.zero_hidden(self.config.batch_size)
+        if [(one.shape, one.dtype) for one in hidden] != [(one.shape, one.dtype) for one in whole]:
             raise ValueError("the hidden state has another shape or type")
-        self.hidden = hidden
+        self.hidden = tuple(one[:, self._rows].contiguous() for one in hidden)
         self.streams.load_state_dict(state["streams"])
         self.steps = saved_count(state["steps"])
         self.generator.set_state(state["generators"]["windows"])

@@ -28,7 +28,7 @@ from charrnn.studies.doctor.probes.reading import AHEAD, Reading, read, read_on
 from charrnn.studies.doctor.probes.texts import compare_parts
 from charrnn.studies.doctor.probes.through_time import Profile, gradient_through_time
 from charrnn.studies.doctor.rules import RULES
-from charrnn.studies.doctor.trials import Lab, memorise, new_model, run_trials
+from charrnn.studies.doctor.trials import Lab, memorise, run_trials, untrained
 from charrnn.text.places import Places
 from charrnn.training.evaluation import evaluate
 from charrnn.training.session import Session, config_in, restore_session
@@ -125,7 +125,7 @@ def collect(session: Session, history: History, config_name: str, advanced: Adva
     advanced("gradient through time", 0.05)
     profile = gradient_through_time(model, text.ids, span)
     activity = watch(model, text.ids, span)
-    new = new_model(session)
+    new = untrained(session)
     new_profile, new_activity = gradient_through_time(new, text.ids, span), watch(new, text.ids, span)
     advanced("carried and cold state", 0.15)
     reading = read(model, text.ids, span)

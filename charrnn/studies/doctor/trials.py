@@ -7,20 +7,21 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
-import torch
-
 from charrnn.config.schema import Config, DropoutConfig
 from charrnn.model.charrnn import CharRNN
 from charrnn.studies.recommendation import length_factor
 from charrnn.studies.trials import WARM_UP_SHARE, Trial, trial, trial_config
 from charrnn.training.session import Session
-from charrnn.training.trainer import Trainer
+from charrnn.training.trainer import Trainer, new_model
 
 STEPS = 60
+MOMENTUM_STEPS = 200  # where momentum is much: it takes 1 / (1 - momentum) steps to gather
 FEWEST_STEPS = 20
 SEEDS = 2
 BUDGET_SECONDS = 16.0
 RATE_FACTOR = 8.0
+MOST_FACTOR = 512.0
+PLATEAU = 0.97  # of the unigram entropy: below it something was learned
 USUAL_MOMENTUM = 0.9
 MEMORY_STEPS, FEWEST_MEMORY_STEPS = 100, 50
 MEMORY_SECONDS = 5.0
@@ -81,11 +82,13 @@ class Trials:
     character (the validation text may be another matter). ``same`` is the config as it is.
 
     Rates are scaled to the trials' length, unless the config's own rate diverges when scaled (``scaled`` false).
+    ``higher rate`` is ``higher_factor`` times the config's own.
     """
 
     steps: int
     losses: dict[str, list[float]]
     scaled: bool = True
+    higher_factor: float = RATE_FACTOR
 
     def loss(self, change: str) -> float:
         """Mean over the seeds that did not diverge, infinite if all did; NaN where the change was not tried."""
@@ -96,7 +99,7 @@ class Trials:
     @property
     def best_factor(self) -> float:
         """By which of the rates' factors the config's own is best multiplied."""
-        factors = {"lower rate": 1 / RATE_FACTOR, "same": 1.0, "higher rate": RATE_FACTOR}
+        factors = {"lower rate": 1 / RATE_FACTOR, "same": 1.0, "higher rate": self.higher_factor}
         return factors[min(factors, key=self.loss)]
 
     def gain(self, change: str) -> float:
@@ -122,7 +125,8 @@ def run_trials(lab: Lab, advanced: Callable[[float], None]) -> Trials:
 def _run(lab: Lab, advanced: Callable[[float], None]) -> Trials:
     variants = _variants(lab.session.config)
     count = len(variants) * SEEDS
-    steps = lab.steps_within(BUDGET_SECONDS, count, FEWEST_STEPS, STEPS)
+    most = MOMENTUM_STEPS if "less momentum" in variants else STEPS
+    steps = lab.steps_within(BUDGET_SECONDS, count, FEWEST_STEPS, most)
     done = 0
     losses: dict[str, list[float]] = {}
 
@@ -134,7 +138,19 @@ def _run(lab: Lab, advanced: Callable[[float], None]) -> Trials:
     for name, config in variants.items():
         losses[name] = [_training_loss(lab.train(config, steps, seed, step)) for seed in range(SEEDS)]
         done = len(losses) * SEEDS * steps  # a training that diverged counts as a whole one
-    return Trials(steps, losses)
+    trials = Trials(steps, losses)
+    while _none_learns(trials, PLATEAU * lab.session.baselines["unigram"]) and trials.higher_factor < MOST_FACTOR:
+        factor = trials.higher_factor * RATE_FACTOR
+        higher = changed(lab.session.config, lr=lab.session.config.training.lr * factor)
+        found = [_training_loss(lab.train(higher, steps, seed, step)) for seed in range(SEEDS)]
+        trials = Trials(steps, losses | {"higher rate": found}, higher_factor=factor)
+    return trials
+
+
+def _none_learns(trials: Trials, plateau: float) -> bool:
+    """Whether neither the rate nor the higher one teaches more than letter counts, with which a network begins, and
+    neither diverges: then both may be far too low, which a comparison of the two cannot show."""
+    return all(plateau < trials.loss(change) < math.inf for change in ("same", "higher rate"))
 
 
 def _training_loss(one: Trial) -> float:
@@ -160,10 +176,11 @@ def changed(config: Config, **settings: Any) -> Config:
     return config.model_copy(update={"training": config.training.model_copy(update=settings)})
 
 
-def new_model(session: Session) -> CharRNN:
+def untrained(session: Session) -> CharRNN:
     """The network as it was before its first step."""
-    torch.manual_seed(session.config.training.seed)
-    return CharRNN(len(session.text.vocabulary), session.config.model).to(session.trainer.device).eval()
+    text, config = session.text, session.config
+    model = new_model(text.train_ids, len(text.vocabulary), config.model, config.training.seed)
+    return model.to(session.trainer.device).eval()
 
 
 def memorise(lab: Lab, trials: Trials, advanced: Callable[[float], None]) -> list[float]:
@@ -175,6 +192,8 @@ def memorise(lab: Lab, trials: Trials, advanced: Callable[[float], None]) -> lis
     ids, vocab_size = session.text.train_ids[:characters], len(session.text.vocabulary)
     model = session.config.model.model_copy(update={"dropout": DropoutConfig()})
     trainer = Trainer(ids, vocab_size, model, training)
+    # Alone, the batch would give other shares of characters than the text that training starts from.
+    trainer.model.load_state_dict(untrained(session).state_dict())
     steps = lab.steps_within(MEMORY_SECONDS, 1, FEWEST_MEMORY_STEPS, MEMORY_STEPS)
     lr = training.lr * trials.best_factor
     if trials.scaled:

@@ -7,10 +7,10 @@ from statistics import mean
 
 from charrnn.studies.doctor.evidence import Evidence
 from charrnn.studies.doctor.finding import Finding, healthy
+from charrnn.studies.doctor.trials import PLATEAU
 
 WORSE = 0.015  # of the unigram entropy
-NOT_MEMORISED = 0.45  # of the first loss, after a hundred steps on one batch
-PLATEAU = 0.97  # of the unigram entropy
+NOT_MEMORISED = 0.45  # of ln V, after a hundred steps on one batch: the first loss depends on how the bias starts
 FEWEST_STEPS = 100
 
 
@@ -44,13 +44,16 @@ def overfitting(evidence: Evidence) -> Finding | None:
 
 def too_small(evidence: Evidence) -> Finding | None:
     """Can a new network learn one batch by heart?"""
-    first, last = evidence.memorised[0], mean(evidence.memorised[-5:])
+    first, last, uniform = evidence.memorised[0], mean(evidence.memorised[-5:]), evidence.entropies["uniform"]
     if not math.isfinite(last):
         return None  # it diverged, which is not for want of units
     model = evidence.config.model
     measured = f"one batch, {len(evidence.memorised)} times: loss {first:.2f} to {last:.2f}"
-    threshold = f"{NOT_MEMORISED:.0%} of its start (calibrated; the check is that of https://cs231n.github.io/neural-networks-3/)"
-    if last <= NOT_MEMORISED * first:
+    threshold = (
+        f"{NOT_MEMORISED:.0%} of ln V, which is {uniform:.2f} (calibrated; the check is that of "
+        "https://cs231n.github.io/neural-networks-3/)"
+    )
+    if last <= NOT_MEMORISED * uniform:
         return healthy("capacity", "A new network learns one batch by heart.", measured, threshold)
     return Finding(
         "underfitting",

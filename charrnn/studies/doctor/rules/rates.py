@@ -16,7 +16,7 @@ ROWS = 5
 
 
 def rate(evidence: Evidence) -> Finding | None:
-    """Would an eighth, or eight times, of the rate do better?"""
+    """Would an eighth, or eight times, of the rate do better? Or more, where neither teaches anything?"""
     trials = evidence.trials
     limit = CLEAR_GAIN * evidence.entropies["unigram"]
     threshold = f"{limit:.2f} nats, {CLEAR_GAIN:.0%} of the unigram entropy (calibrated)"
@@ -25,7 +25,7 @@ def rate(evidence: Evidence) -> Finding | None:
         for change, words in (
             ("lower rate", f"at 1/{RATE_FACTOR:g} of the rate"),
             ("same", "at the rate"),
-            ("higher rate", f"at {RATE_FACTOR:g} times the rate"),
+            ("higher rate", f"at {trials.higher_factor:g} times the rate"),
         )
     ).replace("inf", "diverged")
     scaled = ", rates scaled to that length" if trials.scaled else ""
@@ -93,13 +93,18 @@ def second_moment(evidence: Evidence) -> Finding | None:
         )
         for row in rows
     ]
-    threshold = f"{LAGGING:g}, with a loss that climbs by {CLIMB - 1:.0%} after it (calibrated)"
+    unigram = evidence.entropies["unigram"]
+    threshold = (
+        f"{LAGGING:g}, with a loss that had fallen below the unigram entropy, {unigram:.2f}, and climbs by "
+        f"{CLIMB - 1:.0%} after it (calibrated)"
+    )
     for index, ratio in enumerate(ratios):
         before, after = (
             median(row["train_loss"] for row in part)
             for part in (rows[max(index - ROWS, 0) : max(index, 1)], rows[index : index + ROWS])
         )
-        if ratio > LAGGING and after > CLIMB * before:
+        # A loss that was never lower than its start has not fallen: a first step too far makes gradients grow as well.
+        if ratio > LAGGING and before < unigram and after > CLIMB * before:
             return Finding(
                 "second-moment-lags",
                 True,
