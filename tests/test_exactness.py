@@ -26,7 +26,8 @@ from charrnn.runs.keeping import newest_whole
 from charrnn.runs.metrics import Row
 from charrnn.text.places import Places
 from charrnn.training.loop import Outcome
-from charrnn.training.session import Score, Session, config_in, resume_session
+from charrnn.training.score import Score
+from charrnn.training.session import Session, config_in, resume_session
 from tests.conftest import TEXT, make_config
 from tests.helpers import begin, comparable_rows, differences, resumed, stop_at, train, write_checkpoint
 

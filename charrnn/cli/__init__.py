@@ -12,6 +12,7 @@ from typing import Any, NoReturn
 
 import click
 
+from charrnn.cli._ranks import is_first
 from charrnn.cli._terminal import printable
 from charrnn.cli.compare import compare
 from charrnn.cli.config import config
@@ -53,6 +54,8 @@ def cli(context: click.Context, debug: bool) -> None:
     context.obj = {"debug": debug}
     if os.environ.get("NO_COLOR"):
         context.color = False
+    if context.invoked_subcommand != "train" and not is_first():
+        context.exit(0)  # only a training is for several processes; rank 0 does the rest alone
 
 
 for command in (train, sample, evaluate, lr_find, doctor, swarm, compare, plot, corpus, config):
@@ -64,7 +67,8 @@ def main() -> NoReturn:
     try:
         code = cli.main(standalone_mode=False)
     except click.ClickException as error:
-        error.show()
+        if is_first():
+            error.show()
         code = error.exit_code
     except (click.Abort, KeyboardInterrupt):
         code = 130

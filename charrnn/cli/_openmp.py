@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import time
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 SHORT_SPIN = "2000"
@@ -23,8 +24,27 @@ def tune_openmp() -> None:
 
 def spin_briefly() -> None:
     """The same without looking: for many trainings at once. A setting of the user's own is left as it is."""
-    if "GOMP_SPINCOUNT" not in os.environ and "OMP_WAIT_POLICY" not in os.environ:
+    if _is_left_to_us():
         os.environ["GOMP_SPINCOUNT"] = SHORT_SPIN
+
+
+def courtesy() -> AbstractContextManager[object]:
+    """Spin only while no other program wants the cores, whenever it comes; instead of ``tune_openmp`` for long work.
+
+    Enter it once torch is imported. A setting of the user's own is left as it is.
+    """
+    from charrnn.training.courtesy import Courtesy
+
+    return Courtesy() if _is_left_to_us() else nullcontext()
+
+
+def threads_are_open() -> bool:
+    """Whether the user has left the number of threads to us."""
+    return not os.environ.get("OMP_NUM_THREADS")
+
+
+def _is_left_to_us() -> bool:
+    return "GOMP_SPINCOUNT" not in os.environ and "OMP_WAIT_POLICY" not in os.environ
 
 
 def _others_are_running() -> bool:

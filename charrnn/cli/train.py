@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from charrnn.cli._openmp import tune_openmp
+from charrnn.cli._choice import Request
+from charrnn.cli._openmp import courtesy, threads_are_open
 from charrnn.cli._options import device_option, overrides, set_option
+from charrnn.cli._ranks import SharedInterrupts, leading, other_ranks
 from charrnn.cli._terminal import TerminalReporter, format_bytes, format_nats, format_seconds, say, warn
 from charrnn.errors import Interrupted, UsageError
 
 if TYPE_CHECKING:
+    from charrnn.config.settings import NamedOverride
+    from charrnn.text.places import Places
     from charrnn.training.loop import Outcome
+    from charrnn.training.ranks import Ranks
     from charrnn.training.session import Session
 
 
@@ -40,54 +46,92 @@ def train(
 ) -> None:
     """Train a network, or go on with a run.
 
+    With --data and no --config, the settings are chosen: by the text's size, this processor's speed and the time given.
+
     \b
     Examples:
+      charrnn train --data my.txt --max-time 5m
       charrnn train --config shakespeare.yaml --max-time 60s
       charrnn train --config quickstart.yaml --data my.txt --set training.lr=1e-3
       charrnn train --resume runs/shakespeare
     """
-    tune_openmp()
-    if (config_name is None) == (resume is None):
+    ranks = click.get_current_context().with_resource(leading())
+    if config_name is not None and resume is not None:
         raise UsageError("give --config NAME for a new run ('charrnn config ls'), or --resume RUN; not both")
+    if config_name is None and resume is None and options["data"] is None:
+        raise UsageError(
+            "give --data PATH to train on a text with settings chosen for it, --config NAME for settings of your own "
+            "('charrnn config ls'), or --resume RUN to go on with a run"
+        )
     if resume is not None and dry_run:
         raise UsageError("--dry-run looks at a new run; leave out --resume, or give --config instead")
     if inexact and resume is None:
         raise UsageError("--inexact is about how a run goes on; leave it out, or give --resume RUN")
+    if ranks is not None and dry_run:
+        raise UsageError("--dry-run looks at one process; leave out --dry-run, or torchrun")
     with ExitStack() as locks:
         if resume is not None:
-            session = _resumed(resume, assignments, options, inexact, locks)
+            session = _resumed(resume, assignments, options, inexact, locks, ranks)
         else:
-            session = _new(str(config_name), assignments, options, dry_run, locks)
+            session = _new(config_name, assignments, options, dry_run, locks, ranks)
         if session is not None:
-            _train(session)
+            _train(session, ranks)
 
 
 def _new(
-    name: str, assignments: tuple[str, ...], options: dict[str, Any], dry_run: bool, locks: ExitStack
+    name: str | None,
+    assignments: tuple[str, ...],
+    options: dict[str, Any],
+    dry_run: bool,
+    locks: ExitStack,
+    ranks: Ranks | None,
 ) -> Session | None:
-    from charrnn.config.library import find_config
-    from charrnn.config.loader import load_config
-
-    file = find_config(name)
-    config = load_config(file, assignments, overrides(**options))
+    given = overrides(**options)
+    make, run_name = (
+        _configured(name, assignments, given) if name is not None else (Request(assignments, given).session, "text")
+    )
 
     # Below the check of the config: these bring torch, and a typo should not have to wait for it.
     from charrnn.runs.lock import FolderLock
     from charrnn.text.places import Places, scratch_places
-    from charrnn.training.session import new_session, start_run
+    from charrnn.training.session import start_run
 
+    locks.enter_context(courtesy())
     if dry_run:
         with scratch_places(Places.from_environment()) as places:
-            _show_dry_run(new_session(config, places))
+            _show_dry_run(make(places, threads_are_open(), ranks))
         return None
-    session = new_session(config, Places.from_environment())
+    session = make(Places.from_environment(), threads_are_open(), ranks)
     _describe(session)
-    locks.enter_context(FolderLock(start_run(session, file.stem)))
+    locks.enter_context(FolderLock(start_run(session, run_name)))
     return session
 
 
+def _configured(
+    name: str, assignments: tuple[str, ...], options: list[NamedOverride]
+) -> tuple[Callable[[Places, bool, Ranks | None], Session], str]:
+    """What makes the session of a config, and the config's name; a bad config is refused at once."""
+    from charrnn.config.library import find_config
+    from charrnn.config.loader import load_config
+
+    file = find_config(name)
+    config = load_config(file, assignments, options)
+
+    def make(places: Places, measure_threads: bool, ranks: Ranks | None) -> Session:
+        from charrnn.training.session import new_session
+
+        return new_session(config, places, measure_threads, ranks)
+
+    return make, file.stem
+
+
 def _resumed(
-    path: Path, assignments: tuple[str, ...], options: dict[str, Any], inexact: bool, locks: ExitStack
+    path: Path,
+    assignments: tuple[str, ...],
+    options: dict[str, Any],
+    inexact: bool,
+    locks: ExitStack,
+    ranks: Ranks | None,
 ) -> Session | None:
     from charrnn.config.loader import revise_config
     from charrnn.runs.directory import folder_of
@@ -98,13 +142,16 @@ def _resumed(
 
     folder = folder_of(path)
     locks.enter_context(FolderLock(folder))
+    locks.enter_context(courtesy())
     found = find_state(folder, path)
     for problem in found.damaged:
         warn(problem)
     if found.damaged:
         warn(f"going on from {found.file.name} instead, the newest that is whole")
     config = revise_config(config_in(found), assignments, overrides(**options))
-    session = resume_session(folder, found, config, Places.from_environment(), inexact)
+    session = resume_session(folder, found, config, Places.from_environment(), inexact, ranks)
+    if note := other_ranks(found.state, ranks):
+        warn(note)
     _describe(session)
     if session.score.finished:
         say(f"{path} is finished at step {session.trainer.steps:,}; raise a limit to go on, for example --max-time")
@@ -136,19 +183,24 @@ def _describe(session: Session) -> None:
         f"Model:  {model.cell} {model.num_layers} x {model.hidden_size}, {trainer.model.num_parameters:,} parameters, "
         f"{trainer.device}, {trainer.precision.kind} ({trainer.precision.reason})"
     )
+    if session.thread_choice:
+        say(f"Threads: {session.thread_choice}")
 
 
-def _train(session: Session) -> None:
+def _train(session: Session, ranks: Ranks | None) -> None:
     from charrnn.cli._interrupts import Interrupts
     from charrnn.training.loop import Loop
+    from charrnn.training.pace import PacedReporter, pace_of
 
     assert session.folder is not None
     say(f"Run:    {session.folder.path}")
+    if session.chosen:
+        say(f"Keep:   {session.folder.config} has all that was chosen; change it, and give it to --config")
     with (
-        Interrupts() as interrupts,
+        SharedInterrupts(ranks) if ranks else Interrupts() as interrupts,
         TerminalReporter(session.baselines, session.score.best_val_loss) as reporter,
     ):
-        outcome = Loop(session, reporter, interrupts).run()
+        outcome = Loop(session, PacedReporter(reporter, pace_of(session)), interrupts).run()
     if interrupts.received is not None:
         raise Interrupted(
             f"interrupted at step {session.trainer.steps:,}, saved; to go on: "

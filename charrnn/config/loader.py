@@ -34,7 +34,7 @@ def load_config(file: Path | None, assignments: Iterable[str] = (), options: Ite
         ConfigError: with every problem found, each located.
     """
     settings = read_settings(read_config_text(file), str(file)) if file else Settings()
-    return _override_and_build(settings, assignments, options)
+    return build_config(overridden(settings, assignments, options))
 
 
 def revise_config(config: Config, assignments: Iterable[str] = (), options: Iterable[NamedOverride] = ()) -> Config:
@@ -43,15 +43,16 @@ def revise_config(config: Config, assignments: Iterable[str] = (), options: Iter
     Raises:
         ConfigError: with every problem found, each located.
     """
-    return _override_and_build(Settings(config.model_dump(mode="json")), assignments, options)
+    return build_config(overridden(Settings(config.model_dump(mode="json")), assignments, options))
 
 
-def _override_and_build(settings: Settings, assignments: Iterable[str], options: Iterable[NamedOverride]) -> Config:
+def overridden(settings: Settings, assignments: Iterable[str], options: Iterable[NamedOverride]) -> Settings:
+    """``settings`` themselves, with the assignments and then the options put in, not checked yet."""
     for assignment in assignments:
         apply_override(settings, assignment)
     for option in options:
         set_value(settings, option.path, option.value, option.place)
-    return build_config(settings)
+    return settings
 
 
 def build_config(settings: Settings) -> Config:

@@ -6,8 +6,8 @@ Knows nothing of the schema: see ``loader`` for what a config must be.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -181,6 +181,16 @@ def set_value(settings: Settings, path: tuple[str, ...], value: Any, place: str)
         target = target[key]
     target[path[-1]] = value
     settings.places[path] = place
+
+
+def filled(settings: Settings, choices: Mapping[str, Mapping[str, Any]]) -> Settings:
+    """The same settings with ``choices``, keys by section, where nothing was given."""
+    values = dict(settings.values)
+    for section, keys in choices.items():
+        given = values.get(section, {})
+        if isinstance(given, dict):  # else it is no section, and will be refused
+            values[section] = {**keys, **given}
+    return replace(settings, values=values)
 
 
 @dataclass(frozen=True)

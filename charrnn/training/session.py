@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import math
 import operator
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from charrnn.config.loader import dump_config
 from charrnn.config.schema import Config
@@ -20,12 +19,14 @@ from charrnn.text.baselines import baselines
 from charrnn.text.corpus import find_corpus
 from charrnn.text.encoded import EncodedText, encode_corpus
 from charrnn.text.places import Places
-from charrnn.text.streams import LARGEST_COUNT
 from charrnn.text.vocabulary import Vocabulary
 from charrnn.training.memory import refuse_what_cannot_fit
 from charrnn.training.meter import Meter
-from charrnn.training.process import prepare_process
+from charrnn.training.rank_trainer import make_trainer, naming, ranks_in
+from charrnn.training.ranks import Ranks
 from charrnn.training.schedules import learning_rate
+from charrnn.training.score import Score, score_from
+from charrnn.training.threads import ThreadChoice, choose_threads
 from charrnn.training.trainer import Trainer
 
 MOST_THREADS = 1024
@@ -42,45 +43,9 @@ FREE_ON_RESUME: dict[str, bool | set[str]] = {
 
 
 @dataclass
-class Score:
-    """Where a run stands; saved with it. ``seconds`` counts everything since the run began, over all sessions."""
-
-    seconds: float = 0.0
-    best_val_loss: float | None = None
-    best_step: int = 0
-    evaluations_since_best: int = 0
-    last_evaluation: int = 0  # the step it was made at
-    metrics_length: int = 0  # bytes of metrics.jsonl that belong to this state
-    samples_length: int = 0
-    logged_at: float = 0.0  # ``seconds`` at the last log line, moved on by whatever was not training since
-    finished: bool = False
-    rollbacks: int = 0  # times that divergence was answered by going back
-    lr_factor: float = 1.0  # what these left of the schedule's rate
-    lr: float = 0.0  # of the last step
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values."""
-        return {f.name: getattr(self, f.name) for f in fields(self)}
-
-
-def _score(values: dict[str, Any]) -> Score:
-    """A saved score; raises TypeError for what is not one."""
-    score = Score(**values)
-    for one in fields(score):
-        value, default = getattr(score, one.name), one.default
-        known = (
-            (type(None), int, float) if default is None else (int, float) if type(default) is float else type(default)
-        )
-        if not isinstance(value, known) or (isinstance(value, bool) and default is not False):
-            raise TypeError(f"{one.name} is {value!r}")
-        if isinstance(value, int | float) and not abs(value) < LARGEST_COUNT:  # also of NaN
-            raise ValueError(f"{one.name} is {value!r}")
-    return score
-
-
-@dataclass
 class Session:
-    """Everything of a run. ``folder`` is None for a dry run."""
+    """Everything of a run. ``folder`` is None for a dry run, ``thread_choice`` where nothing was measured; ``chosen``
+    says why, where settings were not given."""
 
     config: Config
     text: EncodedText
@@ -89,6 +54,8 @@ class Session:
     meter: Meter
     folder: RunFolder | None = None
     score: Score = field(default_factory=Score)
+    chosen: tuple[str, ...] = ()
+    thread_choice: ThreadChoice | None = None
 
     @property
     def learning_rate(self) -> float:
@@ -155,44 +122,53 @@ class Session:
         """Go back, or on, to where a checkpoint of the same text and model was."""
         self.trainer.load_state_dict(state["trainer"])
         self.meter.load_state_dict(state["meter"])
-        self.score = _score(state["score"])
+        self.score = score_from(state["score"])
 
 
-def new_session(config: Config, places: Places) -> Session:
-    """Read the text and build the model; nothing is written but the cache of encoded texts.
+def new_session(config: Config, places: Places, measure_threads: bool = False, ranks: Ranks | None = None) -> Session:
+    """Read the text and build the model, on all ``ranks`` if there are several; nothing is written but the cache of
+    encoded texts.
+
+    With ``measure_threads`` a number of threads that the config leaves open is chosen by a short trial.
 
     Raises:
         DataError, UsageError: the text or the device cannot be used.
     """
     text = encode_corpus(find_corpus(config.corpus, places), config.corpus, places)
-    return session_on(config, text, baselines(text.ids, len(text.vocabulary)))
+    entropies = baselines(text.ids, len(text.vocabulary))
+    return session_on(config, text, entropies, measure_threads=measure_threads, ranks=ranks)
 
 
 def session_on(
-    config: Config, text: EncodedText, entropies: dict[str, float], trainer: Trainer | None = None
+    config: Config,
+    text: EncodedText,
+    entropies: dict[str, float],
+    trainer: Trainer | None = None,
+    measure_threads: bool = False,
+    ranks: Ranks | None = None,
 ) -> Session:
     """A new session on a text that was read before, with its ``baselines``, and with a trainer of its own unless one is
     given; the rest as above."""
     # From here on the config says which text was really used, so that the run can be resumed from anywhere.
     config = config.model_copy(update={"corpus": config.corpus.model_copy(update={"source": text.source})})
-    trainer = trainer or _make_trainer(config, text, config.training.threads)
+    choice = _measured_threads(config, text) if measure_threads and ranks is None else None
+    trainer = trainer or make_trainer(text, config, choice.threads if choice else config.training.threads, ranks)
     if entropies["unigram"] == 0:
         raise DataError(f"{text.name}: is one character over and over: there is nothing to learn; give another text")
-    return Session(config, text, entropies, trainer, Meter(config.training.grad_clip))
+    return Session(config, text, entropies, trainer, Meter(config.training.grad_clip), thread_choice=choice)
 
 
-def _make_trainer(config: Config, text: EncodedText, threads: int | None) -> Trainer:
+def _measured_threads(config: Config, text: EncodedText) -> ThreadChoice | None:
     refuse_what_cannot_fit(len(text.vocabulary), config)
-    prepare_process(threads)
-    try:
-        return Trainer(text.train_ids, len(text.vocabulary), config.model, config.training)
-    except DataError as error:
-        raise DataError(f"{text.name}: {error}") from error
+    with naming(text):
+        return choose_threads(text.train_ids, len(text.vocabulary), config)
 
 
 def start_run(session: Session, name: str, out: Path | None = None) -> RunFolder:
     """Give a new session its run folder, in ``out`` instead of the config's folder of runs."""
     environment = {**describe_environment(session.trainer.device), "corpus": session.text.describe()}
+    if session.chosen:
+        environment["chosen"] = list(session.chosen)
     session.folder = RunFolder.create(
         out or Path(session.config.run.out),
         session.config.run.name or name,
@@ -212,17 +188,24 @@ def config_in(found: Found) -> Config:
         return saved_config(found.state)
 
 
-def resume_session(folder: RunFolder, found: Found, config: Config, places: Places, inexact: bool = False) -> Session:
+def resume_session(
+    folder: RunFolder,
+    found: Found,
+    config: Config,
+    places: Places,
+    inexact: bool = False,
+    ranks: Ranks | None = None,
+) -> Session:
     """Go on with a run where a checkpoint left it.
 
-    ``config`` is the saved one, or that with limits changed.
+    ``config`` is the saved one, or that with limits changed. Another number of ``ranks`` is no reason to refuse.
 
     Raises:
         CheckpointError: the model is not the one it was made with, or (unless ``inexact``) going on would not
             equal a run that was never interrupted.
         DataError: the text has changed, or cannot be used with this model.
     """
-    session = restore_session(found.file, found.state, config, places, same_text=not inexact)
+    session = restore_session(found.file, found.state, config, places, same_text=not inexact, ranks=ranks)
     if not inexact:
         _refuse_other_machine(found, session.state_dict())
     session.score.finished &= session.progress >= 1  # a raised limit makes a finished run unfinished
@@ -230,14 +213,23 @@ def resume_session(folder: RunFolder, found: Found, config: Config, places: Plac
     return session
 
 
-def restore_session(file: Path, state: State, config: Config, places: Places, same_text: bool = True) -> Session:
+def restore_session(
+    file: Path,
+    state: State,
+    config: Config,
+    places: Places,
+    same_text: bool = True,
+    ranks: Ranks | None = None,
+) -> Session:
     """The session that was saved as ``state`` in ``file``, without its folder; the rest as above.
 
-    The number of threads, on which rounding depends, is that of the run unless the config says another.
+    The number of threads, on which rounding depends, is that of the run unless the config says another, or the number
+    of ranks has changed.
     """
     with understanding(file):
         saved, vocabulary, recorded = saved_config(state), Vocabulary.from_dict(state["vocabulary"]), state["corpus"]
         threads = config.training.threads or operator.index(state["environment"]["threads"])
+        same_ranks = ranks_in(state["trainer"]) == (ranks.size if ranks else 1)
         if not 0 < threads <= MOST_THREADS or not isinstance(recorded["sha256"], str):
             raise ValueError("not the surroundings of a run")
         if "optimizer" not in state["trainer"]:
@@ -245,13 +237,11 @@ def restore_session(file: Path, state: State, config: Config, places: Places, sa
     _refuse_other_model(saved, config)
     corpus = find_corpus(config.corpus, places)
     text = encode_corpus(corpus, config.corpus, places, vocabulary, recorded if same_text else None)
-    trainer = _make_trainer(config, text, threads)
+    trainer = make_trainer(text, config, threads if same_ranks else config.training.threads, ranks)
     entropies = baselines(text.ids, len(text.vocabulary))
     session = Session(config, text, entropies, trainer, Meter(config.training.grad_clip))
     with understanding(file):
         session.load_state_dict(state)
-    streams = session.trainer.streams
-    streams.position = min(streams.position, streams.length)  # another text may be shorter
     return session
 
 
@@ -277,6 +267,8 @@ def _refuse_other_machine(found: Found, now: State) -> None:
             | {"precision": state["precision"]}
             for state in (found.state, now)
         )
+        if ranks_in(found.state["trainer"]) != ranks_in(now["trainer"]):
+            del then["threads"]  # rounding is another one anyway, and one process of several has fewer threads
     different = [f"{key}: {value} in the run, {here[key]} here" for key, value in then.items() if here[key] != value]
     if different:
         raise CheckpointError(

@@ -27,7 +27,8 @@ from charrnn.studies.swarm.plan import bee_name
 from charrnn.studies.swarm.texts import Parcel, open_parcel
 from charrnn.training.loop import Loop, Outcome, Steps
 from charrnn.training.process import prepare_process
-from charrnn.training.session import Score, Session, session_on, start_run
+from charrnn.training.score import Score
+from charrnn.training.session import Session, session_on, start_run
 from charrnn.training.stacked import StackedBee, StackedTrainer
 from charrnn.training.trainer import Trainer
 

@@ -1,0 +1,83 @@
+"""``torchrun -m charrnn train ...``: which of several processes this one is, as the environment says.
+
+Only rank 0 reads the command line and speaks; see ``charrnn/training/ranks.py``.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from charrnn.cli._interrupts import Interrupts
+
+if TYPE_CHECKING:
+    from charrnn.training.ranks import Ranks
+
+# What torchrun sets, and whoever starts the processes in another way has to.
+VARIABLES = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
+
+
+def size() -> int:
+    """How many processes there are; 1 where nobody says that there are more."""
+    return int(os.environ["WORLD_SIZE"]) if all(os.environ.get(name) for name in VARIABLES) else 1
+
+
+def is_first() -> bool:
+    """Whether this is rank 0, or the only process."""
+    return size() == 1 or int(os.environ["RANK"]) == 0
+
+
+@contextmanager
+def leading() -> Iterator[Ranks | None]:
+    """The processes that this one leads; None where it is alone. In the others this trains to the end, and exits."""
+    if size() == 1:
+        yield None
+        return
+    from charrnn.text.places import Places
+    from charrnn.training.rank_trainer import follow
+    from charrnn.training.ranks import joined
+
+    _share_cores()
+    with joined(int(os.environ["RANK"]), size(), int(os.environ["LOCAL_RANK"])) as ranks:
+        if ranks.leads:
+            yield ranks
+        else:
+            with Interrupts() as interrupts:
+                follow(ranks, Places.from_environment(), lambda: interrupts.received or 0)
+            raise SystemExit(0)  # rank 0 alone says how it ended
+
+
+def _share_cores() -> None:
+    """The processes of one machine share its cores; torchrun has its own answer (one thread each) in the variable."""
+    if "OMP_NUM_THREADS" not in os.environ:
+        import torch
+
+        processes = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+        torch.set_num_threads(max(torch.get_num_threads() // processes, 1))
+
+
+def other_ranks(state: dict[str, Any], ranks: Ranks | None) -> str | None:
+    """What to know about a run that goes on from this checkpoint with another number of processes; None if the number
+    is the same."""
+    from charrnn.training.rank_trainer import ranks_in
+
+    then, now = ranks_in(state["trainer"]), ranks.size if ranks else 1
+    if then == now:
+        return None
+    return f"saved by {then} process(es), going on with {now}: rounding and the draws of dropout will differ, no more"
+
+
+class SharedInterrupts(Interrupts):
+    """As ``Interrupts``, for a signal to any of the processes."""
+
+    def __init__(self, ranks: Ranks) -> None:
+        super().__init__()
+        self._ranks = ranks
+
+    def __call__(self) -> bool:
+        """Whether to stop; lets the other processes know that this one is alive."""
+        self._ranks.keep_in_touch()
+        self.received = self.received or self._ranks.asked_to_stop or None
+        return super().__call__()

@@ -1,0 +1,280 @@
+"""What ``charrnn train --data`` chooses where nothing is said: the rule, a pure function of numbers, and its reasons.
+
+All its numbers stand in the tables below; nothing here reads a text or a clock (see ``speeds`` for the processor's).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+Asked = Mapping[str, Any]  # what the user set, checked, by dotted name: {"training.max_time": 60.0}
+
+DEFAULT_SECONDS = 60.0
+LIMITS = ("training.max_time", "training.max_steps", "training.epochs")
+
+
+@dataclass(frozen=True)
+class Size:
+    """A size of the network, and what it wants: characters to read in the time given, and different ones of them."""
+
+    hidden: int
+    reads: float
+    text: float
+
+
+# Coarse on purpose: the speed of a machine wavers, the choice should not.
+SIZES = (
+    Size(64, 0, 0),
+    Size(128, 0.15e6, 4e3),
+    Size(192, 0.4e6, 10e3),
+    Size(256, 0.8e6, 30e3),
+    Size(384, 1.6e6, 100e3),
+    Size(512, 4e6, 500e3),
+    Size(768, 15e6, 2e6),
+    Size(1024, 40e6, 10e6),
+)
+# What learns by heart is reading often with many weights: passes over the text times weights per character. From so
+# much of it, so much dropout on the input, and on what the layers give. Measured at 1.5, 5, 10 and 80 on two texts:
+# .github/CONTRIBUTING.md.
+DROPOUT = ((0, 0.0, 0.0), (2.5, 0.0, 0.25), (8, 0.05, 0.35), (25, 0.1, 0.4), (50, 0.2, 0.4), (150, 0.3, 0.5))
+SEQ_LEN = 48  # about one line of verse
+BATCH, LARGE_BATCH, LARGE_BATCH_FROM = 16, 32, 20e6  # streams; the larger one from so many characters read
+WINDOWS_PER_STREAM = 10  # at least: a carried state is worth little in streams of a few windows
+RATE, RATE_AT, RATES = 5e-3, 384, (2e-3, 1.5e-2)  # of a network of RATE_AT units; lowest and highest
+WARMUP_STEPS, WARMUP_SHARE = 50, 0.1
+EMBEDDING, LARGE_EMBEDDING, LARGE_EMBEDDING_ABOVE = 64, 128, 256  # the larger one above so many symbols
+STATE_RESET = 0.02
+EVALUATION_SHARE = 0.05  # of the time, at most
+EVALUATION_SPEED = 1.5  # characters read by an evaluation while training reads one
+EVALUATION_SECONDS = 0.3  # on top: the sample, the checkpoint
+MOST_EVALUATIONS = 20
+LOG_SECONDS = 1.0
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What the choice rests on.
+
+    ``characters`` are those to train on, ``validation`` those read by one evaluation, ``symbols`` the size of the
+    vocabulary, ``speeds`` characters per second while training, by hidden size.
+    """
+
+    characters: int
+    validation: int
+    symbols: int
+    speeds: Mapping[int, float]
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Settings by section, without those that were asked for, and lines for people that say why these."""
+
+    values: dict[str, dict[str, Any]]
+    reasons: list[str]
+
+
+def sizes_to_measure(asked: Asked) -> list[int]:
+    """The hidden sizes whose speed ``choose`` wants to know, smallest first."""
+    hidden = asked.get("model.hidden_size")
+    return [size.hidden for size in SIZES] if hidden is None else [hidden]
+
+
+def window_shape(characters: int, asked: Asked) -> tuple[int, int]:
+    """Streams and characters per window for a text of so many characters to train on, before the time is looked at."""
+    seq_len = asked.get("training.seq_len", SEQ_LEN)
+    return asked.get("training.batch_size", _streams(characters, seq_len, BATCH)), seq_len
+
+
+def ends(asked: Asked) -> bool:
+    """Whether it was said how long to train; else ``DEFAULT_SECONDS`` are taken."""
+    return any(name in asked for name in LIMITS)
+
+
+def _streams(characters: int, seq_len: int, most: int) -> int:
+    """As many streams as still have their windows: a half, a quarter ... of ``most``."""
+    while most > 1 and characters < most * seq_len * WINDOWS_PER_STREAM:
+        most //= 2
+    return most
+
+
+def choose(facts: Facts, asked: Asked) -> Choice:
+    """Settings for a training on such a text, on such a machine; what was ``asked`` stands, the rest follows from it.
+
+    The network is the largest of ``SIZES`` that reads enough in the time given, from a text that is long enough.
+    """
+    plan = _Plan(facts, asked)
+    on_input, on_output = plan.dropout
+    values: dict[str, dict[str, Any]] = {
+        "model": {
+            "hidden_size": plan.hidden,
+            "embedding_size": EMBEDDING if facts.symbols <= LARGE_EMBEDDING_ABOVE else LARGE_EMBEDDING,
+            "dropout": {"input": on_input, "between": on_output if plan.layers > 1 else 0.0, "output": on_output},
+        },
+        "training": {
+            "batch_size": plan.batch_size,
+            "seq_len": plan.seq_len,
+            "lr": plan.lr,
+            "schedule": "linear",
+            "warmup_steps": min(WARMUP_STEPS, int(plan.steps * WARMUP_SHARE)),
+            "state_reset": STATE_RESET,
+            **({} if ends(asked) else {"max_time": DEFAULT_SECONDS}),
+        },
+        "run": {"log_every": plan.log_every, "eval_every": plan.eval_every},
+    }
+    free = {
+        section: {key: value for key, value in keys.items() if f"{section}.{key}" not in asked}
+        for section, keys in values.items()
+    }
+    return Choice(free, list(_reasons(plan)))
+
+
+class _Plan:
+    """The training that comes of it, in numbers."""
+
+    def __init__(self, facts: Facts, asked: Asked) -> None:
+        self.facts = facts
+        self.asked = asked
+        self.first_batch, self.seq_len = window_shape(facts.characters, asked)
+        self.layers: int = asked.get("model.num_layers", 1)
+        largest = max(size.hidden for size in SIZES if size == SIZES[0] or not self.lacks(size)) if self.free else 0
+        self.hidden: int = asked.get("model.hidden_size", largest)
+        self.reads, self.limit = self.reach(self.hidden)
+        self.passes = self.reads / facts.characters
+        self.speed = facts.speeds[self.hidden]
+        self.seconds = self.reads / self.speed
+        self.batch_size = self.first_batch
+        set_by_user = "training.batch_size" in asked or "training.max_steps" in asked  # steps: twice the characters
+        if self.reads >= LARGE_BATCH_FROM and not set_by_user:
+            self.batch_size = _streams(facts.characters, self.seq_len, LARGE_BATCH)
+        self.steps = max(self.reads / (self.batch_size * self.seq_len), 1.0)
+
+    @property
+    def free(self) -> bool:
+        """Whether the size is ours to choose."""
+        return "model.hidden_size" not in self.asked
+
+    def reach(self, hidden: int) -> tuple[float, str]:
+        """Characters read at this size before the first limit, and which limit that is, in words."""
+        time, steps, epochs = (self.asked.get(name) for name in LIMITS)
+        speed = self.facts.speeds[hidden]
+        found = []
+        if time is not None:
+            found.append((time * speed, _time(time)))
+        if steps is not None:
+            found.append((float(steps * self.first_batch * self.seq_len), f"{steps:,} steps"))
+        if epochs is not None:
+            found.append((float(epochs * self.facts.characters), f"{epochs:g} epochs"))
+        return min(found, default=(DEFAULT_SECONDS * speed, f"{_time(DEFAULT_SECONDS)} (--max-time says otherwise)"))
+
+    def lacks(self, size: Size) -> str:
+        """Why a network of this size is not worth its time here; nothing if it is."""
+        reads = self.reach(size.hidden)[0]
+        if reads < size.reads:
+            return f"it would read {_count(reads)} characters, and wants {_count(size.reads)}"
+        if self.facts.characters < size.text:
+            return f"it wants a text of {_count(size.text)} characters, this has {_count(self.facts.characters)}"
+        return ""
+
+    @property
+    def dropout(self) -> tuple[float, float]:
+        """On input and output: more of it, the more often the text is read, and the larger the network is beside it."""
+        return next((first, second) for least, first, second in reversed(DROPOUT) if self.by_heart >= least)
+
+    @property
+    def by_heart(self) -> float:
+        """Passes over the text times the LSTM's weights per character of it."""
+        return self.passes * self.weights / self.facts.characters
+
+    @property
+    def weights(self) -> int:
+        """Of one recurrent layer, where nearly all of them are."""
+        return 4 * self.hidden * (self.hidden + EMBEDDING)
+
+    @property
+    def lr(self) -> float:
+        """To two digits."""
+        return float(f"{min(max(RATE * math.sqrt(RATE_AT / self.hidden), RATES[0]), RATES[1]):.2g}")
+
+    @property
+    def log_every(self) -> int:
+        """Steps between two lines of metrics."""
+        return _one_digit(self.speed / (self.batch_size * self.seq_len) * LOG_SECONDS, math.floor)
+
+    @property
+    def evaluations(self) -> int:
+        """As many as the time allows, besides the one at the end."""
+        cost = self.facts.validation / (self.speed * EVALUATION_SPEED) + EVALUATION_SECONDS
+        return int(min(EVALUATION_SHARE * self.seconds / cost, MOST_EVALUATIONS))
+
+    @property
+    def eval_every(self) -> int:
+        """Steps between two evaluations."""
+        return _one_digit(self.steps / (self.evaluations + 1), math.ceil)
+
+
+def _reasons(plan: _Plan) -> Iterator[str]:
+    asked, cell = plan.asked, plan.asked.get("model.cell", "lstm")
+    model = f"{cell} {plan.layers} x {plan.hidden}{'' if plan.free else ' (as asked)'}"
+    yield (
+        f"{model}: in {plan.limit} this machine ({plan.speed:,.0f} characters per second at this size) reads the "
+        f"{_count(plan.facts.characters)} characters {_times(plan.passes)} times"
+    )
+    larger = [size for size in SIZES if size.hidden > plan.hidden]
+    if plan.free and larger:
+        yield f"not {larger[0].hidden}: {plan.lacks(larger[0])}"
+    if "model.dropout" not in asked:
+        on_input, on_output = plan.dropout
+        yield f"dropout {on_input:g} on the input, {on_output:g} on the output: {_why_dropout(plan)}"
+    learning = {
+        "training.batch_size": f"batch_size {plan.batch_size} ({_why_batch(plan)})",
+        "training.lr": f"lr {plan.lr:g} ({RATE:g} at {RATE_AT} units, less for more)",
+    }
+    if free := [text for name, text in learning.items() if name not in asked]:
+        yield ", ".join(free)
+    if "run.eval_every" not in asked:
+        rhythm = f"every {plan.eval_every:,} steps" if plan.evaluations else "at the end only"
+        yield f"evaluated {rhythm}: that takes {EVALUATION_SHARE:.0%} of the time at most"
+
+
+def _why_dropout(plan: _Plan) -> str:
+    passes, weights = _times(plan.passes), _times(plan.weights / plan.facts.characters)
+    verb = "would" if any(plan.dropout) else "do not"
+    return f"{passes} passes over the text with {weights} weights per character {verb} learn it by heart"
+
+
+def _why_batch(plan: _Plan) -> str:
+    if plan.batch_size < BATCH:
+        return f"more streams would be shorter than {WINDOWS_PER_STREAM} windows"
+    if plan.batch_size > BATCH:
+        return f"there is time for more than {_count(LARGE_BATCH_FROM)} characters"
+    return "more of them would leave fewer steps"
+
+
+def _one_digit(number: float, rounding: Callable[[float], int]) -> int:
+    """A positive number as one digit and zeros; 1 at least."""
+    if number <= 1:
+        return 1
+    unit: int = 10 ** int(math.log10(number))
+    return rounding(number / unit) * unit
+
+
+def _time(seconds: float) -> str:
+    for unit, name in ((3600, "h"), (60, "min")):
+        if seconds >= 2 * unit:
+            return f"{_three_digits(seconds / unit)} {name}"
+    return f"{_three_digits(seconds)} s"
+
+
+def _count(number: float) -> str:
+    return f"{_three_digits(number / 1e6)} million" if number >= 1e6 else f"{number:,.0f}"
+
+
+def _three_digits(number: float) -> str:
+    return f"{number:,.0f}" if number >= 100 else f"{number:.3g}"
+
+
+def _times(number: float) -> str:
+    return f"{number:,.0f}" if number >= 10 else f"{number:.1f}" if number >= 1 else f"{number:.2g}"

@@ -1,0 +1,45 @@
+"""Where a run stands: its clock, its best evaluation, what its logs hold; saved with every checkpoint."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from typing import Any
+
+from charrnn.text.streams import LARGEST_COUNT
+
+
+@dataclass
+class Score:
+    """Where a run stands; saved with it. ``seconds`` counts everything since the run began, over all sessions."""
+
+    seconds: float = 0.0
+    best_val_loss: float | None = None
+    best_step: int = 0
+    evaluations_since_best: int = 0
+    last_evaluation: int = 0  # the step it was made at
+    metrics_length: int = 0  # bytes of metrics.jsonl that belong to this state
+    samples_length: int = 0
+    logged_at: float = 0.0  # ``seconds`` at the last log line, moved on by whatever was not training since
+    finished: bool = False
+    rollbacks: int = 0  # times that divergence was answered by going back
+    lr_factor: float = 1.0  # what these left of the schedule's rate
+    lr: float = 0.0  # of the last step
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values."""
+        return {f.name: getattr(self, f.name) for f in fields(self)}
+
+
+def score_from(values: dict[str, Any]) -> Score:
+    """A saved score; raises TypeError for what is not one."""
+    score = Score(**values)
+    for one in fields(score):
+        value, default = getattr(score, one.name), one.default
+        known = (
+            (type(None), int, float) if default is None else (int, float) if type(default) is float else type(default)
+        )
+        if not isinstance(value, known) or (isinstance(value, bool) and default is not False):
+            raise TypeError(f"{one.name} is {value!r}")
+        if isinstance(value, int | float) and not abs(value) < LARGEST_COUNT:  # also of NaN
+            raise ValueError(f"{one.name} is {value!r}")
+    return score

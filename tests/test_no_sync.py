@@ -1,0 +1,107 @@
+"""Nothing waits for the device but a log line; no denormal is computed with; the optimizer is torch's own."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from charrnn.text.places import Places
+from charrnn.training.process import prepare_process
+from charrnn.training.session import new_session
+from tests.children import Child
+from tests.conftest import make_config
+from tests.helpers import begin, train
+
+# A tensor's value becomes Python's: on a GPU the program waits for all that was asked of it before.
+WAITING = {"aten._local_scalar_dense", "aten.equal", "aten.nonzero", "aten.masked_select", "aten._unique2"}
+# Window lengths are drawn on the CPU whatever the device: they are the one thing that may be read.
+CONFIG = ("training.random_seq_len=false", "training.state_reset=0.2", "model.dropout=0.2")
+
+
+class Waits(TorchDispatchMode):
+    """Notes for each operation that waits what ``when`` says."""
+
+    def __init__(self, when: Callable[[], int]) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.when = when
+        self.at: list[int] = []
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if str(func.overloadpacket) in WAITING:
+            self.at.append(self.when())
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("cell", ["lstm", "gru", "rnn_tanh"])
+@pytest.mark.parametrize("optimizer", ["adam", "adamw", "sgd"])
+def test_a_step_waits_for_nothing(cell: str, optimizer: str, text_file: Path, places: Places) -> None:
+    what = (f"model.cell={cell}", f"training.optimizer={optimizer}")
+    trainer = new_session(make_config(str(text_file), *CONFIG, *what), places).trainer
+    with Waits(lambda: trainer.steps) as waits:
+        for _ in range(3):
+            trainer.step(1e-3)
+    assert waits.at == []
+
+
+def test_a_run_waits_at_log_lines_evaluations_and_saves_only(text_file: Path, places: Places) -> None:
+    session = begin(make_config(str(text_file), *CONFIG), places)
+    with Waits(lambda: session.trainer.steps) as waits:
+        train(session)
+    assert set(waits.at) == {0, 7, 14, 15, 20, 21, 28, 30, 35, 40}
+
+
+def test_the_instrument_sees_a_wait() -> None:
+    with Waits(lambda: 5) as waits:
+        float(torch.ones(()))
+        bool(torch.ones(3).sum() > 1)
+        torch.ones(1).item()
+        torch.ones(3).nonzero()
+    assert waits.at == [5] * 4
+
+
+def no_denormals() -> None:
+    """In the threads that OpenMP makes as well: enough numbers that both have some."""
+    prepare_process(2)
+    tiny = torch.full((1 << 17,), 1e-20)
+    assert int((tiny * tiny).count_nonzero()) == 0
+
+
+def denormals() -> None:
+    tiny = torch.full((1 << 17,), 1e-20)
+    assert int((tiny * tiny).count_nonzero()) > 0
+
+
+@pytest.mark.parametrize("check", [no_denormals, denormals])
+def test_denormals_are_flushed_in_every_thread(check: Callable[[], None], tmp_path: Path) -> None:
+    """In a process of its own: threads inherit the setting when they are made."""
+    with Child(tmp_path, check) as child:
+        assert child.wait() == 0, child.err.read_text()
+
+
+def start_up() -> None:
+    from charrnn.config.schema import ModelConfig, TrainingConfig
+    from charrnn.training.trainer import Trainer
+
+    ids = torch.randint(5, (1000,), dtype=torch.uint8).numpy()
+    for optimizer in ("adam", "adamw", "sgd"):
+        settings = {"optimizer": optimizer, "batch_size": 4, "seq_len": 10, "max_steps": 5, "device": "cpu"}
+        trainer = Trainer(ids, 5, ModelConfig(hidden_size=8), TrainingConfig.model_validate(settings))
+        trainer.step(1e-3, observe=True)
+        trainer.load_state_dict(trainer.state_dict())
+        trainer.step(1e-3)
+    assert "torch._dynamo" not in sys.modules
+
+
+def test_training_does_not_import_the_compiler(tmp_path: Path) -> None:
+    """It takes 1.5 seconds of a start that may take three."""
+    import subprocess
+
+    words = [sys.executable, "-c", "from tests.test_no_sync import start_up; start_up()"]
+    done = subprocess.run(words, cwd=Path(__file__).parent.parent, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
