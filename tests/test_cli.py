@@ -414,11 +414,8 @@ class TestSample:
         expected = sample("--prompt", "the cat\n")
         assert sample("--prompt", "-", stdin=b"the cat\n") == expected
         assert sample("--prompt-file", "prompt.txt") == expected
-        # What follows depends on it: a little, in a network that has hardly learned.
-        cats, dogs = (
-            [sample("--prompt", prompt, "--seed", seed)[2:] for seed in "123456789"] for prompt in ("th", "ca")
-        )
-        assert cats != dogs
+        done("train", "--resume", "run", "--set", "training.max_steps=200")  # after 20 steps nothing depends on it
+        assert sample("--prompt", "th")[2:] != sample("--prompt", "ca")[2:]
 
     def test_the_checkpoint_may_be_a_file_or_its_run(self) -> None:
         by_file = done("sample", "--checkpoint", "run/checkpoints/best.safetensors", "--length", "30").out
