@@ -18,11 +18,11 @@ import pytest
 from charrnn.cli import cli
 from charrnn.config.loader import load_config
 from charrnn.config.schema import Config
+from charrnn.runs.history import read_history
 from charrnn.runs.metrics import Row
 from charrnn.studies.doctor import rules
 from charrnn.studies.doctor.evidence import Evidence
 from charrnn.studies.doctor.finding import Finding
-from charrnn.studies.doctor.history import read_history
 from charrnn.studies.doctor.probes.activity import Activity
 from charrnn.studies.doctor.probes.numerics import Numerics
 from charrnn.studies.doctor.probes.reading import Continuation, Reading

@@ -115,8 +115,8 @@ def _ask(
 
     from charrnn.cli._interrupts import Interrupts
     from charrnn.runs.directory import RunFolder
+    from charrnn.runs.history import read_history
     from charrnn.studies.doctor.examination import open_run, seconds_per_step
-    from charrnn.studies.doctor.history import read_history
     from charrnn.studies.doctor.questions import ask
     from charrnn.studies.doctor.trials import Lab
     from charrnn.text.places import Places

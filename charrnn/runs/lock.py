@@ -12,6 +12,21 @@ from charrnn.errors import UsageError
 from charrnn.runs.directory import RunFolder
 
 
+def is_locked(folder: RunFolder) -> bool:
+    """Whether a process trains in a folder now; the question itself locks nobody out for longer than a moment."""
+    try:
+        descriptor = os.open(folder.path, os.O_RDONLY)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except OSError:
+        return True
+    finally:
+        os.close(descriptor)
+    return False
+
+
 class FolderLock:
     """Held as a context manager. What is locked is the folder itself; the file ``lock`` only says who holds it.
 

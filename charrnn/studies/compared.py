@@ -5,7 +5,6 @@ Only files that people can read are opened; a run may still be training.
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,15 +12,14 @@ from pathlib import Path
 from typing import Any
 
 from charrnn.config.library import is_file, is_folder
-from charrnn.config.loader import load_config
 from charrnn.errors import CheckpointError
 from charrnn.runs.directory import RunFolder
-from charrnn.runs.metrics import Row, read_metrics
-from charrnn.studies.doctor.history import History, read_history
+from charrnn.runs.history import History
+from charrnn.runs.run import Run, read_json, read_run
 
 SEED = "training.seed"
 # Where a run is kept and what computes it: two trainings with only these different are the same experiment.
-NO_EXPERIMENT = {"run.name", "run.out", "training.threads", "training.device"}
+NO_EXPERIMENT = {"run.name", "run.out", "run.note", "training.threads", "training.device"}
 RESULT, HIVE = "result.json", "hive.yaml"
 MEASURED = ("steps", "final_val_loss", "best_val_loss", "train_loss", "seconds")
 SHOWN_SWARMS = 6  # in the message for a hive
@@ -91,8 +89,8 @@ def _read_folder(path: Path) -> Side:
         named = ", ".join(swarms[:SHOWN_SWARMS]) + (", ..." if len(swarms) > SHOWN_SWARMS else "")
         raise CheckpointError(f"{path}: is a hive; give two of its swarms: {named or 'there are none yet'}")
     if RunFolder(path).config.exists():
-        settings = _settings(path)
-        return Side(path, settings, _text(path), [_read_training(path, settings)], is_swarm=False)
+        run = read_run(path)
+        return Side(path, run.settings, run.text, [_training(run)], is_swarm=False)
     if bees := _bees(path):
         return _read_swarm(path, bees)
     raise CheckpointError(f"{path}: holds no config.yaml and no bee; give a run folder, or a swarm folder of a hive")
@@ -107,14 +105,14 @@ def _read_swarm(path: Path, bees: list[Path]) -> Side:
     done = [bee for bee in bees if (bee / RESULT).exists()]
     if not done:
         raise CheckpointError(f"{path}: no bee has ended yet; give another swarm, or wait")
-    settings = [_settings(bee) for bee in done]
-    for bee, other in zip(done, settings, strict=True):
-        if different := [name for name in differing([settings[0], other]) if name != SEED]:
+    runs = [read_run(bee) for bee in done]
+    for run in runs:
+        if different := [name for name in differing([runs[0].settings, run.settings]) if name != SEED]:
             raise CheckpointError(
-                f"{bee}: is no bee of the same swarm as {done[0].name}: {different[0]} differs; give the two as runs"
+                f"{run.path}: is no bee of the same swarm as {done[0].name}: {different[0]} differs; "
+                "give the two as runs"
             )
-    trainings = [_read_training(bee, its) for bee, its in zip(done, settings, strict=True)]
-    return Side(path, settings[0], _text(done[0]), trainings, True, len(bees) - len(done))
+    return Side(path, runs[0].settings, runs[0].text, [_training(run) for run in runs], True, len(bees) - len(done))
 
 
 def differing(settings: Sequence[dict[str, Any]]) -> dict[str, list[Any]]:
@@ -127,79 +125,26 @@ def differing(settings: Sequence[dict[str, Any]]) -> dict[str, list[Any]]:
     }
 
 
-def _settings(folder: Path) -> dict[str, Any]:
-    return _flat(load_config(RunFolder(folder).config).model_dump(mode="json"))
-
-
-def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, value in values.items():
-        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
-    return flat
-
-
-def _text(folder: Path) -> dict[str, str] | None:
-    path = RunFolder(folder).environment
-    if not path.exists():
-        return None
-    corpus = _read_json(path).get("corpus")
-    if not isinstance(corpus, dict):
-        return None
-    named = {key: corpus.get(key) for key in ("name", "sha256")}
-    return {key: str(value) for key, value in named.items()} if named["sha256"] else None
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError) as error:
-        raise CheckpointError(f"{path}: not JSON: {error}; restore it, or leave this run out") from error
-    if not isinstance(values, dict):
-        raise CheckpointError(f"{path}: not a JSON object; restore it, or leave this run out")
-    return values
-
-
-def _read_training(folder: Path, settings: dict[str, Any]) -> Training:
-    run = RunFolder(folder)
-    rows = _rows(run.metrics) if run.metrics.exists() else []
-    history = read_history(rows)
-    status, final = _ending(rows, history)
-    if (folder / RESULT).exists():
-        status, final = _result(folder / RESULT)
-    measured = [row["val_loss"] for row in history.evaluations]
+def _training(run: Run) -> Training:
+    history = run.history
+    last = history.evaluations[-1]["val_loss"] if history.evaluations else None
+    status, final = ("diverged", math.inf) if run.diverged else ("ended" if run.ended else "unfinished", last)
+    if (run.path / RESULT).exists():
+        status, final = _result(run.path / RESULT)
     return Training(
-        seed=settings[SEED],
+        seed=run.settings[SEED],
         status=status,
         steps=history.steps,
-        seconds=rows[-1].get("seconds") if rows else None,
+        seconds=run.seconds,
         final_val_loss=final,
-        best_val_loss=min(measured, default=math.inf if final == math.inf else None),
+        best_val_loss=run.best["val_loss"] if run.best else (math.inf if final == math.inf else None),
         train_loss=history.logs[-1]["train_loss"] if history.logs else None,
         history=history,
     )
 
 
-def _rows(path: Path) -> list[Row]:
-    """The rows of a metrics file, whose numbers are numbers."""
-    rows = list(read_metrics(path))
-    for number, row in enumerate(rows, start=1):
-        numbers = [row.get(key) for key in ("seconds", "train_loss", "val_loss")]
-        if not isinstance(row.get("step"), int) or not all(isinstance(one, float | None) for one in numbers):
-            raise CheckpointError(f"{path}:{number}: not a line of metrics; take the line out")
-    return rows
-
-
-def _ending(rows: list[Row], history: History) -> tuple[str, float | None]:
-    """Status and final validation loss, from the metrics alone: the last evaluation of a training reads it cold too."""
-    last = rows[-1] if rows else {}
-    if history.diverged is not None or ("val_loss" in last and last["val_loss"] is None):
-        return "diverged", math.inf
-    so_far = history.evaluations[-1]["val_loss"] if history.evaluations else None
-    return "ended" if "val_loss_cold" in last else "unfinished", so_far
-
-
 def _result(path: Path) -> tuple[str, float]:
-    values = _read_json(path)
+    values = read_json(path)
     status, loss = values.get("status"), values.get("val_loss")
     if status not in ("ended", "diverged", "failed") or not isinstance(loss, float | None):
         raise CheckpointError(f"{path}: not the result of a bee; restore it, or leave this swarm out")

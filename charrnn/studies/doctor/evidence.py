@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from charrnn.config.schema import Config
-from charrnn.studies.doctor.history import History
+from charrnn.runs.history import History
 from charrnn.studies.doctor.probes.activity import Activity
 from charrnn.studies.doctor.probes.numerics import Numerics
 from charrnn.studies.doctor.probes.reading import Continuation, Reading

@@ -15,12 +15,12 @@ import torch
 from charrnn.config.schema import Config
 from charrnn.errors import UsageError
 from charrnn.runs.directory import RunFolder
+from charrnn.runs.history import History, read_history
 from charrnn.runs.keeping import newest_whole
 from charrnn.runs.metrics import read_metrics, without_nan
 from charrnn.studies.doctor.brief_run import brief_run
 from charrnn.studies.doctor.evidence import Evidence
 from charrnn.studies.doctor.finding import Finding
-from charrnn.studies.doctor.history import History, read_history
 from charrnn.studies.doctor.probes.activity import watch
 from charrnn.studies.doctor.probes.numerics import replay
 from charrnn.studies.doctor.probes.pieces import unseen_span

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 
+from charrnn.runs.history import History
 from charrnn.studies.doctor.evidence import Evidence
 from charrnn.studies.doctor.finding import Finding, healthy
-from charrnn.studies.doctor.history import History
 from charrnn.studies.doctor.probes.through_time import Profile
 
 GROWS = 100.0  # times the gradient at k = 0

@@ -11,9 +11,9 @@ import pytest
 from charrnn.config.schema import Config
 from charrnn.errors import DivergedError
 from charrnn.runs.directory import RunFolder
+from charrnn.runs.history import read_history
 from charrnn.runs.metrics import json_line, read_metrics
 from charrnn.studies.doctor.examination import open_run
-from charrnn.studies.doctor.history import read_history
 from charrnn.text.places import Places
 from tests.conftest import make_config
 from tests.helpers import begin, train

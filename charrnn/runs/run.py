@@ -1,0 +1,141 @@
+"""A run as its folder tells it: only the files that people can read, no checkpoint and no torch.
+
+The run may still be training; what is read is what it had written by then.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+from charrnn.config.library import is_file, is_folder
+from charrnn.config.loader import load_config
+from charrnn.config.schema import Config
+from charrnn.errors import CheckpointError
+from charrnn.runs.directory import RunFolder
+from charrnn.runs.history import History, read_history
+from charrnn.runs.lock import is_locked
+from charrnn.runs.metrics import Row, read_metrics
+
+RunState = Literal["running", "done", "diverged", "interrupted"]
+
+
+@dataclass(frozen=True)
+class Run:
+    """``metrics`` has the rows of ``metrics.jsonl`` (see ``metrics.py``), ``environment`` what ``environment.json``
+    holds, empty where there is none. ``locked``: a process was training in the folder."""
+
+    path: Path
+    config: Config
+    environment: dict[str, Any]
+    metrics: list[Row]
+    locked: bool
+
+    @cached_property
+    def settings(self) -> dict[str, Any]:
+        """The config by dotted names: ``{"model.cell": "lstm", ...}``."""
+        return flat(self.config.model_dump(mode="json"))
+
+    @cached_property
+    def history(self) -> History:
+        """The rows, sorted by what they tell."""
+        return read_history(self.metrics)
+
+    @property
+    def ended(self) -> bool:
+        """Whether it came to its end: the last evaluation of a training reads the text cold too."""
+        return bool(self.metrics) and "val_loss_cold" in self.metrics[-1] and not self.diverged
+
+    @property
+    def diverged(self) -> bool:
+        """Whether loss or weights were no numbers in the end."""
+        last = self.metrics[-1] if self.metrics else {}
+        return self.history.diverged is not None or ("val_loss" in last and last["val_loss"] is None)
+
+    @property
+    def state(self) -> RunState:
+        """How it stands with it; what neither trains nor came to an end was interrupted."""
+        if self.locked:
+            return "running"
+        return "diverged" if self.diverged else "done" if self.ended else "interrupted"
+
+    @property
+    def seconds(self) -> float | None:
+        """Training time up to the last row."""
+        return self.metrics[-1].get("seconds") if self.metrics else None
+
+    @property
+    def best(self) -> Row | None:
+        """The evaluation with the lowest validation loss."""
+        return min(self.history.evaluations, key=lambda row: float(row["val_loss"]), default=None)
+
+    @property
+    def samples(self) -> list[tuple[int, str]]:
+        """What the network wrote at its evaluations: (step, text)."""
+        return [(row["step"], row["sample"]) for row in self.metrics if isinstance(row.get("sample"), str)]
+
+    @property
+    def text(self) -> dict[str, str] | None:
+        """Name and SHA-256 of the text it was trained on; None where that is not known."""
+        corpus = self.environment.get("corpus")
+        if not isinstance(corpus, dict) or not corpus.get("sha256"):
+            return None
+        return {key: str(corpus.get(key)) for key in ("name", "sha256")}
+
+
+def read_run(path: Path) -> Run:
+    """The run in a folder.
+
+    Raises:
+        CheckpointError: there is none, or a file in it is damaged.
+        ConfigError: its config is not one of this version.
+    """
+    if is_file(path):
+        raise CheckpointError(f"{path}: is a file; give a run folder, the one that holds config.yaml")
+    if not is_folder(path):
+        raise CheckpointError(f"{path}: no such run folder; 'charrnn train' prints where a run is kept")
+    folder = RunFolder(path)
+    try:
+        environment = read_json(folder.environment) if folder.environment.exists() else {}
+        rows = _rows(folder.metrics) if folder.metrics.exists() else []
+        return Run(path, load_config(folder.config), environment, rows, is_locked(folder))
+    except OSError as error:
+        raise CheckpointError(
+            f"{error.filename}: cannot be read: {error.strerror}; check its permissions, or give another run"
+        ) from error
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """The object in a JSON file of a run.
+
+    Raises:
+        CheckpointError: it holds none.
+    """
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise CheckpointError(f"{path}: not JSON: {error}; restore it, or leave this run out") from error
+    if not isinstance(values, dict):
+        raise CheckpointError(f"{path}: not a JSON object; restore it, or leave this run out")
+    return values
+
+
+def _rows(path: Path) -> list[Row]:
+    """The rows of a metrics file, whose numbers are numbers."""
+    rows = list(read_metrics(path))
+    for number, row in enumerate(rows, start=1):
+        numbers = [row.get(key) for key in ("seconds", "train_loss", "val_loss")]
+        if not isinstance(row.get("step"), int) or not all(isinstance(one, float | None) for one in numbers):
+            raise CheckpointError(f"{path}:{number}: not a line of metrics; take the line out")
+    return rows
+
+
+def flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested settings by dotted names."""
+    named: dict[str, Any] = {}
+    for key, value in values.items():
+        named |= flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
+    return named
