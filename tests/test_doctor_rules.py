@@ -91,6 +91,7 @@ HEALTHY = Evidence(
     numerics=Numerics(1e-7, 1e-6, 0.01),
     val_loss=2.1,
     val_loss_cold=2.11,
+    start_loss=UNIFORM,
     memorised=[UNIFORM] + [2.0] * 50 + [0.1] * 49,
     trials=TRIALS,
 )
@@ -401,8 +402,8 @@ def unit_cases() -> list[Case]:
         Case(
             units.initialisation,
             "bad-initialisation",
-            but(memorised=[units.HIGH_START * UNIFORM * INSIDE, 0.1]),
-            but(memorised=[units.HIGH_START * UNIFORM * BEYOND, 0.1]),
+            but(start_loss=units.HIGH_START * UNIFORM * INSIDE),
+            but(start_loss=units.HIGH_START * UNIFORM * BEYOND),
         ),
         Case(
             units.saturation_at_start,

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,8 +16,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from charrnn.errors import DataError
-from charrnn.text.encoded import Ids
-from charrnn.text.streams import Streams
+from charrnn.text.encoded import Ids, let_go
+from charrnn.text.streams import WINDOWS_RESIDENT, Streams
 
 repeatable = settings(deadline=None, derandomize=True, database=None, suppress_health_check=[HealthCheck.too_slow])
 Window = tuple[np.ndarray, np.ndarray]
@@ -254,3 +255,20 @@ def test_a_saved_count_that_is_none(value: object) -> None:
     for key in ("position", "epoch"):
         with pytest.raises((TypeError, ValueError)):
             streams.load_state_dict({"position": 0, "epoch": 0, key: value})
+
+
+def test_pages_are_let_go_from_time_to_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is read of a mapped text is given back, and comes back when it is read again."""
+    numbered(3000).tofile(tmp_path / "ids")
+    mapped: Ids = np.memmap(tmp_path / "ids", dtype=np.uint16, mode="r")
+    given_back: list[Ids] = []
+
+    def notice(ids: Ids) -> None:
+        given_back.append(ids)
+        let_go(ids)
+
+    monkeypatch.setattr("charrnn.text.streams.let_go", notice)
+    streams, plain = Streams(mapped, 2, 2), Streams(numbered(3000), 2, 2)
+    for window in range(1, 3 * WINDOWS_RESIDENT + 1):
+        np.testing.assert_array_equal(streams.next(seeded())[0], plain.next(seeded())[0])
+        assert sum(ids is mapped for ids in given_back) == window // WINDOWS_RESIDENT

@@ -178,11 +178,11 @@ def count_ids(ids: Ids, vocab_size: int) -> NDArray[np.int64]:
     counts = np.zeros(vocab_size, dtype=np.int64)
     for start in range(0, len(ids), COUNT_CHUNK):
         counts += np.bincount(ids[start : start + COUNT_CHUNK], minlength=vocab_size)
-        _let_go(ids)
+        let_go(ids)
     return counts
 
 
-def _let_go(ids: Ids) -> None:
+def let_go(ids: Ids) -> None:
     """Take what was read of a memory map out of resident memory, or it would grow to the size of the text.
 
     The pages stay in the system's cache and come back when they are read again. Does nothing to other arrays.

@@ -21,13 +21,14 @@ import torch
 from torch import Tensor
 
 from charrnn.errors import DataError
-from charrnn.text.encoded import Ids
+from charrnn.text.encoded import Ids, let_go
 
 # AWD-LSTM (https://arxiv.org/abs/1708.02182, section 5): the base length is halved now and then, then varied.
 FULL_LENGTH_PROBABILITY = 0.95
 LENGTH_STANDARD_DEVIATION = 5.0
 SHORTEST_WINDOW = 5
 LARGEST_COUNT = 2**63
+WINDOWS_RESIDENT = 256  # after so many their pages are let go: over a long training all of a text would gather
 
 
 class Streams:
@@ -50,6 +51,8 @@ class Streams:
         self.seq_len = seq_len
         self.random_seq_len = random_seq_len
         self.length = (len(ids) - 1) // batch_size
+        self._ids = ids
+        self._windows = 0
         # One view onto the (mapped) ids: row b is stream b with its last target. Nothing is copied.
         self._rows = np.lib.stride_tricks.as_strided(
             ids,
@@ -73,6 +76,9 @@ class Streams:
         size = min(self._draw_length(generator), self.length - self.position)
         window = self._rows[:, self.position : self.position + size + 1].astype(np.int64)
         self.position += size
+        self._windows += 1
+        if self._windows % WINDOWS_RESIDENT == 0:
+            let_go(self._ids)
         both = torch.from_numpy(window)
         return both[:, :-1], both[:, 1:]
 

@@ -22,8 +22,9 @@ class Evidence:
     """Losses and ``entropies`` (of the text: uniform, unigram, bigram, trigram) are in nats per character.
 
     ``config_name`` is how a command line names the config, with the options that change it. ``val_loss`` and
-    ``val_loss_cold`` are those of the state that was examined, as are the probes'; ``new_profile`` and
-    ``new_activity`` are of a new network of the same config, ``memorised`` its losses on one batch.
+    ``val_loss_cold`` are those of the state that was examined, as are the probes'; ``new_profile``,
+    ``new_activity`` and ``start_loss`` (over the training part) are of a new network of the same config, ``memorised``
+    its losses on one batch.
     """
 
     config_name: str
@@ -40,6 +41,7 @@ class Evidence:
     numerics: Numerics
     val_loss: float
     val_loss_cold: float
+    start_loss: float
     memorised: list[float]
     trials: Trials
 
@@ -55,6 +57,7 @@ class Evidence:
             **{name: asdict(getattr(self, name)) for name in names},
             "val_loss": self.val_loss,
             "val_loss_cold": self.val_loss_cold,
+            "start_loss": self.start_loss,
             "memorised": self.memorised,
             "entropies": self.entropies,
         }

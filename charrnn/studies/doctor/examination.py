@@ -14,6 +14,7 @@ import torch
 
 from charrnn.config.schema import Config
 from charrnn.errors import UsageError
+from charrnn.model.charrnn import CharRNN
 from charrnn.runs.directory import RunFolder
 from charrnn.runs.history import History, read_history
 from charrnn.runs.keeping import newest_whole
@@ -130,7 +131,8 @@ def collect(session: Session, history: History, config_name: str, advanced: Adva
     advanced("carried and cold state", 0.15)
     reading = read(model, text.ids, span)
     continuation = read_on(model, trainer.streams.ahead(AHEAD).to(trainer.device), trainer.hidden)
-    val_loss, val_loss_cold = (_loss(session, span, carried) for carried in (True, False))
+    val_loss, val_loss_cold = (_loss(session, model, span, carried) for carried in (True, False))
+    start_loss = _loss(session, new, text.spans["train"], carried=False)
     advanced("float64", 0.25)
     x, y = trainer.streams.next(trainer.generator)
     numerics = replay(model, trainer.precision, x.to(trainer.device), y.to(trainer.device), trainer.hidden)
@@ -152,18 +154,18 @@ def collect(session: Session, history: History, config_name: str, advanced: Adva
         numerics,
         val_loss,
         val_loss_cold,
+        start_loss,
         memorised,
         trials,
     )
 
 
-def _loss(session: Session, span: tuple[int, int], carried: bool) -> float:
-    trainer = session.trainer
+def _loss(session: Session, model: CharRNN, span: tuple[int, int], carried: bool) -> float:
     result = evaluate(
-        trainer.model,
+        model,
         session.text.ids,
         span,
-        trainer.precision,
+        session.trainer.precision,
         carried=carried,
         max_characters=EVAL_CHARACTERS,
     )

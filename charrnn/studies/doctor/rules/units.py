@@ -20,8 +20,8 @@ VANISHED = 0.85  # share of the recurrent gradient that is exactly zero
 
 def initialisation(evidence: Evidence) -> Finding:
     """Does a new network begin at the loss of knowing nothing, ln V, or lower, knowing how often characters occur?"""
-    uniform, start = evidence.entropies["uniform"], evidence.memorised[0]
-    measured = f"a new network's first loss is {start:.2f}, ln V is {uniform:.2f}"
+    uniform, start = evidence.entropies["uniform"], evidence.start_loss
+    measured = f"a new network's loss is {start:.2f}, ln V is {uniform:.2f}"
     threshold = f"{HIGH_START:g} times ln V (calibrated; see https://cs231n.github.io/neural-networks-3/#sanitycheck)"
     if start <= HIGH_START * uniform:
         return healthy("initialisation", "It begins without strong opinions, as it should.", measured, threshold)
