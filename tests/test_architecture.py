@@ -13,7 +13,7 @@ import charrnn
 PACKAGE = Path(charrnn.__file__).parent
 SOURCES = sorted(PACKAGE.rglob("*.py"))
 # From the top of the house down: a room may import the rooms after it, never those before it.
-ROOMS = ["cli", "studies", "plots", "training", "sampling", "runs", "model", "text", "config", "errors"]
+ROOMS = ["cli", "api", "studies", "plots", "training", "sampling", "runs", "model", "text", "config", "errors"]
 LONGEST_FILE = 300
 LONGEST_FUNCTION = 40
 
@@ -66,14 +66,20 @@ def test_public_names() -> None:
         "CharRNN",
         "CharRNNError",
         "Config",
+        "Run",
         "SavedModel",
+        "TrainedModel",
         "Trainer",
         "Vocabulary",
         "evaluate",
         "generate",
+        "load",
         "load_config",
         "load_model",
         "read_metrics",
+        "read_run",
+        "resume",
+        "train",
     ]
     for name in charrnn.__all__:
         assert getattr(charrnn, name).__name__ == name

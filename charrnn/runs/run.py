@@ -25,8 +25,9 @@ RunState = Literal["running", "done", "diverged", "interrupted"]
 
 @dataclass(frozen=True)
 class Run:
-    """``metrics`` has the rows of ``metrics.jsonl`` (see ``metrics.py``), ``environment`` what ``environment.json``
-    holds, empty where there is none. ``locked``: a process was training in the folder."""
+    """``metrics`` has the rows of ``metrics.jsonl`` (see ``metrics.py``), each a dict by column: what
+    ``pandas.DataFrame(run.metrics)`` takes. ``environment`` is what ``environment.json`` holds, empty where there is
+    none. ``locked``: a process was training in the folder."""
 
     path: Path
     config: Config

@@ -1,4 +1,4 @@
-"""A trained model from a checkpoint, ready to evaluate or to sample from."""
+"""A trained model from a checkpoint or an exported folder, ready to evaluate or to sample from."""
 
 from __future__ import annotations
 
@@ -15,12 +15,16 @@ from charrnn.errors import CheckpointError
 from charrnn.model.charrnn import CharRNN
 from charrnn.runs.checkpoint import State, read_checkpoint
 from charrnn.runs.directory import find_checkpoint
+from charrnn.runs.hub import WEIGHTS, is_hub_folder, read_hub_folder
 from charrnn.text.vocabulary import Vocabulary
 
 
 @dataclass(frozen=True)
 class SavedModel:
-    """What a checkpoint says about a model; ``corpus`` and ``baselines`` are of its training text."""
+    """What a checkpoint says about a model; ``corpus`` and ``baselines`` are of its training text.
+
+    ``val_loss``, nats per character, is that of just these weights: known where they are a run's best ones.
+    """
 
     path: Path
     model: CharRNN
@@ -29,16 +33,16 @@ class SavedModel:
     corpus: dict[str, Any]
     baselines: dict[str, float]
     steps: int
+    val_loss: float | None
 
 
 def load_model(path: Path, device: torch.device) -> SavedModel:
-    """The model in a checkpoint file or run folder, in evaluation mode.
+    """The model in a checkpoint file, a run folder or a folder that was exported, in evaluation mode.
 
     Raises:
         CheckpointError: there is none, or it is damaged.
     """
-    file = find_checkpoint(path)
-    state = read_checkpoint(file)
+    file, state = _read(path)
     with understanding(file):
         config = saved_config(state)
         vocabulary = Vocabulary.from_dict(state["vocabulary"])
@@ -46,7 +50,26 @@ def load_model(path: Path, device: torch.device) -> SavedModel:
         model.load_state_dict(state["trainer"]["model"])
         steps = state["trainer"]["steps"]
         corpus, baselines = state["corpus"], state["baselines"]
-    return SavedModel(file, model.to(device).eval(), vocabulary, config, corpus, baselines, steps)
+        score = state["score"]
+        best = score["best_val_loss"] if score["best_step"] == steps else None
+    return SavedModel(
+        file,
+        model.to(device).eval(),
+        vocabulary,
+        config,
+        corpus,
+        baselines,
+        steps,
+        None if best is None else float(best),
+    )
+
+
+def _read(path: Path) -> tuple[Path, State]:
+    """The file of the weights, and the state that it and its neighbours hold."""
+    if is_hub_folder(path):
+        return path / WEIGHTS, read_hub_folder(path)
+    file = find_checkpoint(path)
+    return file, read_checkpoint(file)
 
 
 @contextmanager
