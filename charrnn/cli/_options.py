@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -23,6 +24,7 @@ PATHS = {
     "max_time": ("training", "max_time"),
     "name": ("run", "name"),
     "out": ("run", "out"),
+    "tracker": ("run", "tracker"),
     "temperature": ("sampling", "temperature"),
     "top_k": ("sampling", "top_k"),
     "top_p": ("sampling", "top_p"),
@@ -65,6 +67,16 @@ def overrides(**options: Any) -> list[NamedOverride]:
         for name, value in options.items()
         if value is not None
     ]
+
+
+def require(module: str, asked_for: str, extra: str) -> None:
+    """Find out before the work whether a package of an optional extra is there; imports nothing.
+
+    Raises:
+        UsageError: it is not installed.
+    """
+    if find_spec(module) is None:
+        raise UsageError(f"{asked_for} needs {module}, which is not installed; try: pip install 'charrnn[{extra}]'")
 
 
 def refuse_picture(path: Path) -> None:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+import os
 import sys
 import time
+from collections.abc import Callable
 from typing import Any
 
 import click
@@ -19,14 +21,13 @@ BAR = "{percentage:3.0f}%|{bar:12}| {desc}"
 
 
 class TerminalReporter:
-    """Shows what the loop tells. A context manager: the bar is closed at the end."""
+    """Shows what the loop tells. A context manager: the bar is closed at the end. ``plain``: no bar in any case."""
 
-    def __init__(self, baselines: dict[str, float], best_val_loss: float | None) -> None:
+    def __init__(self, baselines: dict[str, float], best_val_loss: float | None, plain: bool = False) -> None:
         self.baselines = baselines
         self.best = best_val_loss
-        self._on_terminal = sys.stderr.isatty()
-        self._begun = time.monotonic()
-        self._first_progress: float | None = None
+        self._on_terminal = sys.stderr.isatty() and not plain
+        self._time_left = TimeLeft()
         self._train_loss: float | None = None
         self._last_line = -math.inf
 
@@ -52,14 +53,9 @@ class TerminalReporter:
         loss = row["val_loss"]
         if self.best is None or loss < self.best:
             self.best = loss
-        cold = f", cold {format_loss(row['val_loss_cold'])}" if "val_loss_cold" in row else ""
-        train = "" if self._train_loss is None else f"train {format_loss(self._train_loss)}  "
-        known = "  ".join(f"{name} {self.baselines[name]:.2f}" for name in ("unigram", "bigram"))
-        self._write(
-            f"step {row['step']:,}  {train}val {format_nats(loss)}{cold}  best {format_loss(self.best)}  ({known})"
-        )
+        self._write(evaluation_line(row, self._train_loss, self.best, self.baselines))
         if sample:
-            self._write("\n".join(f"    | {line}" for line in sample.strip("\n").split("\n")))
+            self._write(indented(sample))
 
     def warned(self, text: str) -> None:
         """A warning, above the bar."""
@@ -74,22 +70,30 @@ class TerminalReporter:
 
     def _line(self, row: dict[str, Any], progress: float) -> str:
         self._train_loss = row["train_loss"]
-        best = "" if self.best is None else f"  best val {self.best:.3f}"
+        self._time_left.advanced(progress)
+        left = self._time_left.seconds
         # The time left comes first: a narrow terminal cuts the end.
-        return (
-            f"{self._time_left(progress)}step {row['step']:,}  train {row['train_loss']:.3f}{best}"
-            f"  |g| {row['grad_norm']:.2f}  lr {row['lr']:.1e}  {row['chars_per_sec'] / 1000:.1f}k char/s"
-        )
+        return f"{'' if left is None else f'{format_seconds(left)} left  '}{log_line(row, self.best)}"
 
-    def _time_left(self, progress: float) -> str:
-        """From the share done since this session began: a resumed run starts in the middle."""
-        if self._first_progress is None:
-            self._first_progress = progress
-            self._begun = time.monotonic()
-        done = progress - self._first_progress
-        if done <= 0:
-            return ""
-        return f"{format_seconds((time.monotonic() - self._begun) * (1 - progress) / done)} left  "
+
+class TimeLeft:
+    """How long it will take still, from the share done since this session began: a resumed run starts in the middle.
+
+    ``seconds`` is None while nobody can know.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._first: tuple[float, float] | None = None  # progress and time
+        self.seconds: float | None = None
+
+    def advanced(self, progress: float) -> None:
+        """The share done by now, 0 to 1."""
+        if self._first is None:
+            self._first = (progress, self._clock())
+        done = progress - self._first[0]
+        if done > 0:
+            self.seconds = (self._clock() - self._first[1]) * (1 - progress) / done
 
 
 class StudyBar:
@@ -120,6 +124,42 @@ class StudyBar:
         if self._bar.disable and time.monotonic() - self._last_line >= PLAIN_LINE_SECONDS:
             self._last_line = time.monotonic()
             click.echo(f"{share:4.0%}  {stage}", err=True)
+
+
+def no_live_view() -> str | None:
+    """Why stderr cannot show one that fills a terminal; None if it can."""
+    if not sys.stderr.isatty():
+        return "stderr is no terminal"
+    if os.environ.get("TERM", "dumb") in ("dumb", "unknown", ""):
+        return "this terminal cannot move its cursor (TERM)"
+    if "utf" not in (sys.stderr.encoding or "").lower():
+        return f"this terminal takes {sys.stderr.encoding} and not UTF-8, which the curves are drawn with"
+    return None
+
+
+def log_line(row: dict[str, Any], best: float | None) -> str:
+    """What matters most in a line of metrics, beside the best validation loss so far."""
+    known = "" if best is None else f"  best val {best:.3f}"
+    return (
+        f"step {row['step']:,}  train {row['train_loss']:.3f}{known}"
+        f"  |g| {row['grad_norm']:.2f}  lr {row['lr']:.1e}  {row['chars_per_sec'] / 1000:.1f}k char/s"
+    )
+
+
+def evaluation_line(
+    row: dict[str, Any], train_loss: float | None, best: float | None, baselines: dict[str, float]
+) -> str:
+    """The losses of an evaluation beside what the text's n-grams would give."""
+    cold = f", cold {format_loss(row['val_loss_cold'])}" if "val_loss_cold" in row else ""
+    train = "" if train_loss is None else f"train {format_loss(train_loss)}  "
+    lowest = "" if best is None else f"  best {format_loss(best)}"
+    known = "  ".join(f"{name} {baselines[name]:.2f}" for name in ("unigram", "bigram"))
+    return f"step {row['step']:,}  {train}val {format_nats(row['val_loss'])}{cold}{lowest}  ({known})"
+
+
+def indented(sample: str) -> str:
+    """A sample set off from what charrnn itself says."""
+    return "\n".join(f"    | {line}" for line in sample.strip("\n").split("\n"))
 
 
 def format_loss(nats: float) -> str:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,15 +11,25 @@ import click
 
 from charrnn.cli._choice import Request
 from charrnn.cli._openmp import courtesy, threads_are_open
-from charrnn.cli._options import device_option, overrides, set_option
+from charrnn.cli._options import device_option, overrides, require, set_option
 from charrnn.cli._ranks import SharedInterrupts, leading, other_ranks
-from charrnn.cli._terminal import TerminalReporter, format_bytes, format_nats, format_seconds, say, warn
+from charrnn.cli._terminal import (
+    TerminalReporter,
+    format_bytes,
+    format_nats,
+    format_seconds,
+    no_live_view,
+    say,
+    warn,
+)
 from charrnn.errors import Interrupted, UsageError
 
 if TYPE_CHECKING:
+    from charrnn.cli._live import LiveReporter
+    from charrnn.config.schema import Config
     from charrnn.config.settings import NamedOverride
     from charrnn.text.places import Places
-    from charrnn.training.loop import Outcome
+    from charrnn.training.loop import Outcome, Reporter
     from charrnn.training.ranks import Ranks
     from charrnn.training.session import Session
 
@@ -35,12 +45,15 @@ if TYPE_CHECKING:
 @click.option("--name", help="Name of the run folder; default: the config's name.")
 @click.option("--out", type=str, metavar="FOLDER", help="Folder of the run folders; default: runs.")
 @set_option
+@click.option("--live", is_flag=True, help="Show curves, gradient norm and samples, filling the terminal.")
+@click.option("--tracker", metavar="none|tensorboard", help="Write event files for TensorBoard as well (run.tracker).")
 @click.option("--dry-run", is_flag=True, help="Check everything, take a few steps, write nothing.")
 def train(
     config_name: str | None,
     resume: Path | None,
     inexact: bool,
     assignments: tuple[str, ...],
+    live: bool,
     dry_run: bool,
     **options: Any,
 ) -> None:
@@ -53,12 +66,29 @@ def train(
       charrnn train --data my.txt --max-time 5m
       charrnn train --config shakespeare.yaml --max-time 60s
       charrnn train --config quickstart.yaml --data my.txt --set training.lr=1e-3
-      charrnn train --resume runs/shakespeare
+      charrnn train --resume runs/shakespeare --live
     """
     ranks = click.get_current_context().with_resource(leading())
+    _refuse_contradictions(config_name, resume, inexact, dry_run, options["data"])
+    if ranks is not None and dry_run:
+        raise UsageError("--dry-run looks at one process; leave out --dry-run, or torchrun")
+    if live:
+        require("rich", "--live", "live")
+    with ExitStack() as locks:
+        if resume is not None:
+            session = _resumed(resume, assignments, options, inexact, locks, ranks)
+        else:
+            session = _new(config_name, assignments, options, dry_run, locks, ranks)
+        if session is not None:
+            _train(session, ranks, live)
+
+
+def _refuse_contradictions(
+    config_name: str | None, resume: Path | None, inexact: bool, dry_run: bool, data: str | None
+) -> None:
     if config_name is not None and resume is not None:
         raise UsageError("give --config NAME for a new run ('charrnn config ls'), or --resume RUN; not both")
-    if config_name is None and resume is None and options["data"] is None:
+    if config_name is None and resume is None and data is None:
         raise UsageError(
             "give --data PATH to train on a text with settings chosen for it, --config NAME for settings of your own "
             "('charrnn config ls'), or --resume RUN to go on with a run"
@@ -67,15 +97,6 @@ def train(
         raise UsageError("--dry-run looks at a new run; leave out --resume, or give --config instead")
     if inexact and resume is None:
         raise UsageError("--inexact is about how a run goes on; leave it out, or give --resume RUN")
-    if ranks is not None and dry_run:
-        raise UsageError("--dry-run looks at one process; leave out --dry-run, or torchrun")
-    with ExitStack() as locks:
-        if resume is not None:
-            session = _resumed(resume, assignments, options, inexact, locks, ranks)
-        else:
-            session = _new(config_name, assignments, options, dry_run, locks, ranks)
-        if session is not None:
-            _train(session, ranks)
 
 
 def _new(
@@ -102,6 +123,7 @@ def _new(
             _show_dry_run(make(places, threads_are_open(), ranks))
         return None
     session = make(Places.from_environment(), threads_are_open(), ranks)
+    _refuse_missing_tracker(session.config)
     _describe(session)
     locks.enter_context(FolderLock(start_run(session, run_name)))
     return session
@@ -149,6 +171,7 @@ def _resumed(
     if found.damaged:
         warn(f"going on from {found.file.name} instead, the newest that is whole")
     config = revise_config(config_in(found), assignments, overrides(**options))
+    _refuse_missing_tracker(config)
     session = resume_session(folder, found, config, Places.from_environment(), inexact, ranks)
     if note := other_ranks(found.state, ranks):
         warn(note)
@@ -187,7 +210,12 @@ def _describe(session: Session) -> None:
         say(f"Threads: {session.thread_choice}")
 
 
-def _train(session: Session, ranks: Ranks | None) -> None:
+def _refuse_missing_tracker(config: Config) -> None:
+    if config.run.tracker == "tensorboard":
+        require("tensorboard", "run.tracker: tensorboard", "tensorboard")
+
+
+def _train(session: Session, ranks: Ranks | None, live: bool) -> None:
     from charrnn.cli._interrupts import Interrupts
     from charrnn.training.loop import Loop
     from charrnn.training.pace import PacedReporter, pace_of
@@ -198,7 +226,7 @@ def _train(session: Session, ranks: Ranks | None) -> None:
         say(f"Keep:   {session.folder.config} has all that was chosen; change it, and give it to --config")
     with (
         SharedInterrupts(ranks) if ranks else Interrupts() as interrupts,
-        TerminalReporter(session.baselines, session.score.best_val_loss) as reporter,
+        _reporting(session, live) as reporter,
     ):
         outcome = Loop(session, PacedReporter(reporter, pace_of(session)), interrupts).run()
     if interrupts.received is not None:
@@ -208,6 +236,30 @@ def _train(session: Session, ranks: Ranks | None) -> None:
             interrupts.received,
         )
     _conclude(session, outcome)
+
+
+@contextmanager
+def _reporting(session: Session, live: bool) -> Iterator[Reporter]:
+    """What a person sees, and what the run's tracker does."""
+    view = _view(session, live)
+    with view:
+        if session.config.run.tracker != "tensorboard":
+            yield view
+            return
+        from charrnn.training.tracking import TrackedReporter
+
+        with TrackedReporter(view, session) as tracked:
+            yield tracked
+
+
+def _view(session: Session, live: bool) -> LiveReporter | TerminalReporter:
+    if live and (why_not := no_live_view()):
+        say(f"--live: {why_not}; plain lines instead")
+    elif live:
+        from charrnn.cli._live import LiveReporter
+
+        return LiveReporter(session)
+    return TerminalReporter(session.baselines, session.score.best_val_loss, plain=live)
 
 
 def _conclude(session: Session, outcome: Outcome) -> None:

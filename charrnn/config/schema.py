@@ -218,6 +218,10 @@ class RunConfig(Section):
         description="name of the run folder, of letters, digits and . _ + -; null takes the config's name",
     )
     note: str | None = Field(None, max_length=1000, description="why this run: a line that is kept with it")
+    tracker: Literal["none", "tensorboard"] = Field(
+        "none",
+        description="tensorboard: metrics and samples also as event files in the run folder; not of a swarm's bees",
+    )
     log_every: int = Field(50, ge=1, description="steps between two lines of metrics.jsonl")
     eval_every: int = Field(1000, ge=1, description="steps between two evaluations on the validation text")
     save_every: int = Field(1000, ge=1, description="steps between two checkpoints")

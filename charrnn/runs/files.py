@@ -163,13 +163,13 @@ class GrowingFile:
         """In bytes, with what still waits to be written."""
         return self._length + len(self._pending)
 
-    def append(self, text: str) -> None:
-        """Add text and hand it to the system at once.
+    def append(self, content: str | bytes) -> None:
+        """Add text or bytes and hand them to the system at once.
 
         Raises:
             OSError: the system did not take it; it is kept for the next time.
         """
-        self._pending += text.encode("utf-8", "backslashreplace")
+        self._pending += content if isinstance(content, bytes) else content.encode("utf-8", "backslashreplace")
         self._write_pending()
 
     def _write_pending(self) -> None:

@@ -61,16 +61,21 @@ def without_nan(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def read_metrics(path: Path) -> Iterator[Row]:
+def read_metrics(path: Path, length: int | None = None) -> Iterator[Row]:
     """The rows of a metrics file, also while it is being written: an unfinished last line is left out.
+
+    Args:
+        length: stop behind so many bytes, as a checkpoint knows them; None reads to the end.
 
     Raises:
         CheckpointError: a line is damaged.
     """
-    with path.open(encoding="utf-8", errors="replace") as file:
+    end = 0
+    with path.open("rb") as file:
         for number, line in enumerate(file, start=1):
-            if line.endswith("\n"):
-                yield _row(line, f"{path}:{number}")
+            end += len(line)
+            if line.endswith(b"\n") and (length is None or end <= length):
+                yield _row(line.decode(errors="replace"), f"{path}:{number}")
 
 
 def _row(line: str, where: str) -> Row:

@@ -19,7 +19,7 @@ from charrnn.runs.run import Run, read_json, read_run
 
 SEED = "training.seed"
 # Where a run is kept and what computes it: two trainings with only these different are the same experiment.
-NO_EXPERIMENT = {"run.name", "run.out", "run.note", "training.threads", "training.device"}
+NO_EXPERIMENT = {"run.name", "run.out", "run.note", "run.tracker", "training.threads", "training.device"}
 RESULT, HIVE = "result.json", "hive.yaml"
 MEASURED = ("steps", "final_val_loss", "best_val_loss", "train_loss", "seconds")
 SHOWN_SWARMS = 6  # in the message for a hive

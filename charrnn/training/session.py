@@ -14,6 +14,7 @@ from charrnn.runs.checkpoint import State
 from charrnn.runs.directory import RunFolder
 from charrnn.runs.environment import describe_environment
 from charrnn.runs.keeping import Found
+from charrnn.runs.metrics import Row, read_metrics
 from charrnn.runs.saved import saved_config, understanding
 from charrnn.text.baselines import baselines
 from charrnn.text.corpus import find_corpus
@@ -56,6 +57,20 @@ class Session:
     score: Score = field(default_factory=Score)
     chosen: tuple[str, ...] = ()
     thread_choice: ThreadChoice | None = None
+
+    @property
+    def rows(self) -> list[Row]:
+        """What the log of this run holds so far, without what a crash left behind its checkpoint; nothing where
+        somebody has removed it.
+
+        Raises:
+            CheckpointError: a line of it is damaged.
+            OSError: it cannot be read.
+        """
+        length = self.score.metrics_length
+        if self.folder is None or not length or not self.folder.metrics.exists():
+            return []
+        return list(read_metrics(self.folder.metrics, length))
 
     @property
     def learning_rate(self) -> float:
