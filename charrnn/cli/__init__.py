@@ -20,6 +20,7 @@ from charrnn.cli.corpus import corpus
 from charrnn.cli.doctor import doctor
 from charrnn.cli.eval import evaluate
 from charrnn.cli.export import export
+from charrnn.cli.inspect import inspect
 from charrnn.cli.lr_find import lr_find
 from charrnn.cli.plot import plot
 from charrnn.cli.sample import sample
@@ -59,7 +60,7 @@ def cli(context: click.Context, debug: bool) -> None:
         context.exit(0)  # only a training is for several processes; rank 0 does the rest alone
 
 
-for command in (train, sample, evaluate, lr_find, doctor, swarm, compare, plot, export, corpus, config):
+for command in (train, sample, evaluate, lr_find, doctor, swarm, compare, inspect, plot, export, corpus, config):
     cli.add_command(command)
 
 
