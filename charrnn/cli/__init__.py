@@ -15,6 +15,7 @@ import click
 from charrnn.cli._ranks import is_first
 from charrnn.cli._terminal import printable
 from charrnn.cli.compare import compare
+from charrnn.cli.completion import completion
 from charrnn.cli.config import config
 from charrnn.cli.corpus import corpus
 from charrnn.cli.doctor import doctor
@@ -23,6 +24,7 @@ from charrnn.cli.export import export
 from charrnn.cli.inspect import inspect
 from charrnn.cli.lr_find import lr_find
 from charrnn.cli.plot import plot
+from charrnn.cli.runs import runs
 from charrnn.cli.sample import sample
 from charrnn.cli.swarm import swarm
 from charrnn.cli.train import train
@@ -60,7 +62,11 @@ def cli(context: click.Context, debug: bool) -> None:
         context.exit(0)  # only a training is for several processes; rank 0 does the rest alone
 
 
-for command in (train, sample, evaluate, lr_find, doctor, swarm, compare, inspect, plot, export, corpus, config):
+COMMANDS = (
+    *(train, sample, evaluate, lr_find, doctor, swarm),
+    *(compare, inspect, plot, runs, export, corpus, config, completion),
+)
+for command in COMMANDS:
     cli.add_command(command)
 
 

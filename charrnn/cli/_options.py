@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from charrnn.cli._complete import checkpoints, settings
 from charrnn.errors import UsageError
 
 if TYPE_CHECKING:
@@ -24,6 +25,7 @@ PATHS = {
     "max_time": ("training", "max_time"),
     "name": ("run", "name"),
     "out": ("run", "out"),
+    "note": ("run", "note"),
     "tracker": ("run", "tracker"),
     "temperature": ("sampling", "temperature"),
     "top_k": ("sampling", "top_k"),
@@ -39,6 +41,7 @@ def set_option(command: Command) -> Command:
         "assignments",
         multiple=True,
         metavar="KEY=VALUE",
+        shell_complete=settings,
         help="Override a setting: training.lr=2e-3.",
     )(command)
 
@@ -49,6 +52,7 @@ def checkpoint_option(command: Command) -> Command:
         "--checkpoint",
         required=True,
         type=click.Path(path_type=Path),
+        shell_complete=checkpoints,
         help="A checkpoint file, or a run folder (its best checkpoint).",
     )(command)
 

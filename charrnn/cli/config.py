@@ -6,6 +6,7 @@ import json
 
 import click
 
+from charrnn.cli._complete import configs
 from charrnn.cli._options import set_option
 
 
@@ -34,7 +35,7 @@ def ls() -> None:
 
 
 @config.command()
-@click.argument("name")
+@click.argument("name", shell_complete=configs)
 def show(name: str) -> None:
     """Print a config with its comments.
 
@@ -47,7 +48,7 @@ def show(name: str) -> None:
 
 
 @config.command()
-@click.argument("file")
+@click.argument("file", shell_complete=configs)
 @set_option
 def check(file: str, assignments: tuple[str, ...]) -> None:
     """Check a config and print it with every default filled in.
@@ -64,7 +65,11 @@ def check(file: str, assignments: tuple[str, ...]) -> None:
 def schema() -> None:
     """Print the JSON Schema of configs, for editors.
 
-    Example: charrnn config schema > charrnn.schema.json
+    Shipped configs name the file charrnn.schema.json: beside your own copy of one, make it so.
+
+    \b
+    Example:
+      charrnn config schema > charrnn.schema.json
     """
     from charrnn.config.schema import Config
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from charrnn.cli._complete import corpora, corpus_names
 from charrnn.cli._options import set_option
 from charrnn.cli._terminal import format_bytes, say, warn
 
@@ -36,7 +37,7 @@ def ls() -> None:
 
 
 @corpus.command()
-@click.argument("name")
+@click.argument("name", shell_complete=corpus_names)
 def fetch(name: str) -> None:
     """Find a named corpus, downloading it once where needed, and print where it is.
 
@@ -53,7 +54,7 @@ def fetch(name: str) -> None:
 
 
 @corpus.command()
-@click.argument("source")
+@click.argument("source", shell_complete=corpora)
 @set_option
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def stats(source: str, assignments: tuple[str, ...], as_json: bool) -> None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from charrnn.cli._complete import configs, corpora, runs_in
 from charrnn.cli._openmp import tune_openmp
 from charrnn.cli._options import device_option, overrides, refuse_picture, set_option
 from charrnn.cli._terminal import StudyBar, say
@@ -24,10 +25,21 @@ SHOWN_BACK = (1, 2, 4, 8, 16, 32, 64, 128)
 
 
 @click.command()
-@click.argument("run", required=False, type=click.Path(path_type=Path), metavar="[RUN]")
-@click.option("--config", "config_name", metavar="NAME", help="Examine a set-up by training it briefly.")
+@click.argument("run", required=False, type=click.Path(path_type=Path), metavar="[RUN]", shell_complete=runs_in)
+@click.option(
+    "--config",
+    "config_name",
+    metavar="NAME",
+    shell_complete=configs,
+    help="Examine a set-up by training it briefly.",
+)
 @click.option("--ask", "question", type=click.Choice(QUESTIONS), help="A paired experiment on one question.")
-@click.option("--data", metavar="PATH", help="With --config: train on this file or folder (corpus.source).")
+@click.option(
+    "--data",
+    metavar="PATH",
+    shell_complete=corpora,
+    help="With --config: train on this file or folder (corpus.source).",
+)
 @click.option("--seed", type=int, help="With --config: the first seed (training.seed).")
 @device_option
 @set_option

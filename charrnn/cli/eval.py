@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from charrnn.cli._complete import corpora
 from charrnn.cli._openmp import tune_openmp
 from charrnn.cli._options import checkpoint_option, device_option
 from charrnn.errors import Interrupted
@@ -20,7 +21,12 @@ if TYPE_CHECKING:
 
 @click.command(name="eval")
 @checkpoint_option
-@click.option("--data", metavar="PATH", help="Score this file or folder instead of the model's own text.")
+@click.option(
+    "--data",
+    metavar="PATH",
+    shell_complete=corpora,
+    help="Score this file or folder instead of the model's own text.",
+)
 @click.option(
     "--split",
     type=click.Choice(["train", "val", "test", "all"]),

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from charrnn.cli._complete import checkpoints, configs, corpora
 from charrnn.cli._openmp import tune_openmp
 from charrnn.cli._options import device_option, overrides, set_option
 from charrnn.cli._terminal import StudyBar, say, warn
@@ -20,11 +21,21 @@ if TYPE_CHECKING:
 
 
 @click.command(name="lr-find")
-@click.option("--config", "config_name", metavar="NAME", help="A config file, or the name of a shipped one.")
 @click.option(
-    "--checkpoint", type=click.Path(path_type=Path), metavar="RUN", help="Start from this trained model instead."
+    "--config",
+    "config_name",
+    metavar="NAME",
+    shell_complete=configs,
+    help="A config file, or the name of a shipped one.",
 )
-@click.option("--data", metavar="PATH", help="Train on this file or folder (corpus.source).")
+@click.option(
+    "--checkpoint",
+    type=click.Path(path_type=Path),
+    metavar="RUN",
+    shell_complete=checkpoints,
+    help="Start from this trained model instead.",
+)
+@click.option("--data", metavar="PATH", shell_complete=corpora, help="Train on this file or folder (corpus.source).")
 @click.option("--min-lr", type=float, help="Lowest rate of the sweep; default: 1e-4, for sgd 1e-2.")
 @click.option("--max-lr", type=float, help="Highest rate of the sweep; default: 1, for sgd 100.")
 @click.option("--seeds", type=click.IntRange(1, 100), default=3, show_default=True, help="Starts to try it from.")

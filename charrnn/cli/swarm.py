@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from charrnn.cli._complete import configs, corpora, hives, settings
 from charrnn.cli._openmp import spin_briefly
 from charrnn.cli._options import device_option, overrides, set_option
 from charrnn.cli._search import new_search, refuse_mixed, refuse_other_kind, resumed_search, run_search
@@ -28,12 +29,25 @@ BATCHED = ("auto", "yes", "no")
 
 
 @click.command()
-@click.option("--config", "config_name", metavar="NAME", help="A config file, or the name of a shipped one.")
-@click.option("--resume", type=click.Path(path_type=Path), metavar="HIVE", help="Go on with this hive's folder.")
+@click.option(
+    "--config",
+    "config_name",
+    metavar="NAME",
+    shell_complete=configs,
+    help="A config file, or the name of a shipped one.",
+)
+@click.option(
+    "--resume",
+    type=click.Path(path_type=Path),
+    metavar="HIVE",
+    shell_complete=hives,
+    help="Go on with this hive's folder.",
+)
 @click.option(
     "--vary",
     multiple=True,
     metavar="KEY=VALUES",
+    shell_complete=settings,
     help="What to vary: training.lr=2e-3,1e-2 or training.lr=1e-4..1e-1:log:7; several at once in quotes.",
 )
 @click.option("--space", type=click.Path(path_type=Path), metavar="FILE", help="The same, from a YAML file.")
@@ -53,7 +67,7 @@ BATCHED = ("auto", "yes", "no")
 @click.option("--prune", is_flag=True, help="With --search: give up combinations whose first bees do badly.")
 @click.option("--checkpoints/--no-checkpoints", default=True, help="Keep each bee's trained network; default: yes.")
 @click.option("--animate", is_flag=True, help="Also the picture over training: GIF, and MP4 where ffmpeg is there.")
-@click.option("--data", metavar="PATH", help="Train on this file or folder (corpus.source).")
+@click.option("--data", metavar="PATH", shell_complete=corpora, help="Train on this file or folder (corpus.source).")
 @click.option("--seed", type=int, help="The first seed (training.seed).")
 @device_option
 @click.option("--name", help="Name of the hive's folder; default: the config's name.")

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from charrnn.cli._choice import Request
+from charrnn.cli._complete import checkpoints, configs, corpora, folders
 from charrnn.cli._openmp import courtesy, threads_are_open
 from charrnn.cli._options import device_option, overrides, require, set_option
 from charrnn.cli._ranks import SharedInterrupts, leading, other_ranks
@@ -35,15 +36,28 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.option("--config", "config_name", metavar="NAME", help="A config file, or the name of a shipped one.")
-@click.option("--resume", type=click.Path(path_type=Path), metavar="RUN", help="Go on with this run folder.")
+@click.option(
+    "--config",
+    "config_name",
+    metavar="NAME",
+    shell_complete=configs,
+    help="A config file, or the name of a shipped one.",
+)
+@click.option(
+    "--resume",
+    type=click.Path(path_type=Path),
+    metavar="RUN",
+    shell_complete=checkpoints,
+    help="Go on with this run folder.",
+)
 @click.option("--inexact", is_flag=True, help="With --resume: go on although it will not be bit for bit the same run.")
-@click.option("--data", metavar="PATH", help="Train on this file or folder (corpus.source).")
+@click.option("--data", metavar="PATH", shell_complete=corpora, help="Train on this file or folder (corpus.source).")
 @click.option("--max-time", metavar="TIME", help="Stop after this time: 60s, 5m, 1h.")
 @click.option("--seed", type=int, help="Seed of everything random (training.seed).")
 @device_option
 @click.option("--name", help="Name of the run folder; default: the config's name.")
-@click.option("--out", type=str, metavar="FOLDER", help="Folder of the run folders; default: runs.")
+@click.option("--out", metavar="FOLDER", shell_complete=folders, help="Folder of the run folders; default: runs.")
+@click.option("--note", metavar="TEXT", help="Why this run: kept with it, shown by 'charrnn runs ls'.")
 @set_option
 @click.option("--live", is_flag=True, help="Show curves, gradient norm and samples, filling the terminal.")
 @click.option("--tracker", metavar="none|tensorboard", help="Write event files for TensorBoard as well (run.tracker).")
@@ -66,6 +80,7 @@ def train(
       charrnn train --data my.txt --max-time 5m
       charrnn train --config shakespeare.yaml --max-time 60s
       charrnn train --config quickstart.yaml --data my.txt --set training.lr=1e-3
+      charrnn train --config shakespeare.yaml --set training.seq_len=40 --note "does 40 steps fail?"
       charrnn train --resume runs/shakespeare --live
     """
     ranks = click.get_current_context().with_resource(leading())
@@ -133,7 +148,7 @@ def _configured(
     name: str, assignments: tuple[str, ...], options: list[NamedOverride]
 ) -> tuple[Callable[[Places, bool, Ranks | None], Session], str]:
     """What makes the session of a config, and the config's name; a bad config is refused at once."""
-    from charrnn.config.library import find_config
+    from charrnn.config.library import find_config, name_of_config
     from charrnn.config.loader import load_config
 
     file = find_config(name)
@@ -142,7 +157,9 @@ def _configured(
     def make(places: Places, measure_threads: bool, ranks: Ranks | None) -> Session:
         from charrnn.training.session import new_session
 
-        return new_session(config, places, measure_threads, ranks)
+        session = new_session(config, places, measure_threads, ranks)
+        session.made_from = name_of_config(file)
+        return session
 
     return make, file.stem
 
@@ -159,6 +176,7 @@ def _resumed(
     from charrnn.runs.directory import folder_of
     from charrnn.runs.keeping import find_state
     from charrnn.runs.lock import FolderLock
+    from charrnn.runs.notes import keep_note, with_kept_note
     from charrnn.text.places import Places
     from charrnn.training.session import config_in, resume_session
 
@@ -170,9 +188,12 @@ def _resumed(
         warn(problem)
     if found.damaged:
         warn(f"going on from {found.file.name} instead, the newest that is whole")
-    config = revise_config(config_in(found), assignments, overrides(**options))
+    kept = with_kept_note(config_in(found), folder)
+    config = revise_config(kept, assignments, overrides(**options))
     _refuse_missing_tracker(config)
     session = resume_session(folder, found, config, Places.from_environment(), inexact, ranks)
+    if config.run.note != kept.run.note:
+        keep_note(folder, config.run.note)
     if note := other_ranks(found.state, ranks):
         warn(note)
     _describe(session)
@@ -208,6 +229,8 @@ def _describe(session: Session) -> None:
     )
     if session.thread_choice:
         say(f"Threads: {session.thread_choice}")
+    if session.config.run.note:
+        say(f"Note:   {session.config.run.note}")
 
 
 def _refuse_missing_tracker(config: Config) -> None:

@@ -37,6 +37,11 @@ def find_config(name: str) -> Path:
     raise ConfigError([f"{name}: no such config here, in configs/ or among the shipped ones; {advice}"])
 
 
+def name_of_config(file: Path) -> str:
+    """What a run remembers of the config it was made from: a shipped one's name, else the whole path."""
+    return file.name if file.parent == shipped("configs") else str(file.absolute())
+
+
 def is_file(path: Path) -> bool:
     """Whether there is such a file; no for a name that the system finds too long or odd to ask about."""
     try:

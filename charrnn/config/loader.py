@@ -17,6 +17,7 @@ from charrnn.config.schema import Config
 from charrnn.config.settings import (
     KeyPath,
     NamedOverride,
+    QuickLoader,
     Settings,
     apply_override,
     dump_yaml,
@@ -35,6 +36,15 @@ def load_config(file: Path | None, assignments: Iterable[str] = (), options: Ite
     """
     settings = read_settings(read_config_text(file), str(file)) if file else Settings()
     return build_config(overridden(settings, assignments, options))
+
+
+def load_own_config(file: Path) -> Config:
+    """A config that charrnn wrote itself, read quickly: a list of runs has a thousand of them.
+
+    Raises:
+        ConfigError: it is damaged.
+    """
+    return build_config(read_settings(read_config_text(file), str(file), QuickLoader))
 
 
 def revise_config(config: Config, assignments: Iterable[str] = (), options: Iterable[NamedOverride] = ()) -> Config:

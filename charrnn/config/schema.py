@@ -9,7 +9,15 @@ from __future__ import annotations
 import re
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    WithJsonSchema,
+    field_validator,
+    model_validator,
+)
 
 DURATION_UNITS = {"s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0}
 
@@ -25,7 +33,19 @@ def parse_duration(value: Any) -> Any:
 
 
 MOST_SECONDS = MOST_EPOCHS = 1e9  # more than any machine has; what is worked out from them stays finite
-Duration = Annotated[float, BeforeValidator(parse_duration), Field(gt=0, le=MOST_SECONDS)]
+Duration = Annotated[
+    float,
+    BeforeValidator(parse_duration),
+    Field(gt=0, le=MOST_SECONDS),
+    WithJsonSchema(
+        {
+            "anyOf": [
+                {"type": "number", "exclusiveMinimum": 0, "maximum": MOST_SECONDS},
+                {"type": "string", "pattern": r"^\s*\d+(\.\d+)?\s*(s|m|min|h)?\s*$"},
+            ]
+        }
+    ),
+]
 
 
 def refuse_unwritable(value: Any) -> Any:
@@ -37,6 +57,7 @@ def refuse_unwritable(value: Any) -> Any:
 
 
 Probability = Annotated[float, Field(ge=0, lt=1)]
+DRAFT = "http://json-schema.org/draft-07/schema#"  # what every editor knows
 
 
 class Section(BaseModel):
@@ -65,7 +86,9 @@ class CorpusConfig(Section):
         1, ge=1, description="characters rarer than this in the whole text become one unknown symbol"
     )
     split: list[float] = Field(
-        [0.9, 0.1], description="shares of train, validation and, if given, test; contiguous, in this order"
+        [0.9, 0.1],
+        description="shares of train, validation and, if given, test; contiguous, in this order",
+        json_schema_extra={"minItems": 2, "maxItems": 3},
     )
 
     @field_validator("source")
@@ -105,6 +128,12 @@ def _dropout_everywhere(value: Any) -> Any:
     return {"input": value, "between": value, "output": value} if is_number else value
 
 
+def _or_a_number(schema: dict[str, Any]) -> None:
+    """The JSON Schema of a section that a single number may stand for."""
+    section = {"$ref": schema.pop("$ref")}
+    schema["anyOf"] = [{"type": "number", "minimum": 0, "exclusiveMaximum": 1}, section]
+
+
 class ModelConfig(Section):
     """The shape of the network."""
 
@@ -113,7 +142,9 @@ class ModelConfig(Section):
     hidden_size: int = Field(256, ge=1, le=65536, description="units per layer; multiples of 64 run fastest")
     embedding_size: int = Field(64, ge=0, le=65536, description="size of a character's vector; 0 means one-hot")
     dropout: Annotated[DropoutConfig, BeforeValidator(_dropout_everywhere)] = Field(
-        DropoutConfig(), description="a number for all places, or {input, between, output}"
+        DropoutConfig(),
+        description="a number for all places, or {input, between, output}",
+        json_schema_extra=_or_a_number,
     )
     tie_weights: bool = Field(
         False, description="the decoder shares the embedding's weights (embedding_size = hidden_size)"
@@ -236,6 +267,8 @@ class RunConfig(Section):
 
 class Config(Section):
     """Everything that decides a run."""
+
+    model_config = ConfigDict(title="A config of charrnn", json_schema_extra={"$schema": DRAFT})
 
     corpus: CorpusConfig
     model: ModelConfig = Field(default_factory=ModelConfig)

@@ -78,6 +78,24 @@ def read_metrics(path: Path, length: int | None = None) -> Iterator[Row]:
                 yield _row(line.decode(errors="replace"), f"{path}:{number}")
 
 
+def read_outline(path: Path) -> list[Row]:
+    """The rows that say how a run went: those with a validation loss, those that say that it diverged, and the last
+    one. The others, which are long and many, are not looked into.
+
+    Raises:
+        CheckpointError: one of these is damaged.
+    """
+    last, kept = (0, b""), {}
+    with path.open("rb") as file:
+        for number, line in enumerate(file, start=1):
+            if line.endswith(b"\n"):
+                last = number, line
+                if b'"val_loss' in line or b'"steps_not_finite"' in line:
+                    kept[number] = line
+    rows = [(number, line) for number, line in sorted({**kept, last[0]: last[1]}.items()) if line]
+    return [_row(line.decode("utf-8", "replace"), f"{path}:{number}") for number, line in rows]
+
+
 def _row(line: str, where: str) -> Row:
     try:
         row = json.loads(line)

@@ -12,13 +12,13 @@ from pathlib import Path
 from typing import Any, Literal
 
 from charrnn.config.library import is_file, is_folder
-from charrnn.config.loader import load_config
+from charrnn.config.loader import load_config, load_own_config
 from charrnn.config.schema import Config
 from charrnn.errors import CheckpointError
 from charrnn.runs.directory import RunFolder
 from charrnn.runs.history import History, read_history
 from charrnn.runs.lock import is_locked
-from charrnn.runs.metrics import Row, read_metrics
+from charrnn.runs.metrics import Row, read_metrics, read_outline
 
 RunState = Literal["running", "done", "diverged", "interrupted"]
 
@@ -109,6 +109,25 @@ def read_run(path: Path) -> Run:
         ) from error
 
 
+def glance_at_run(path: Path) -> Run:
+    """As ``read_run`` for a folder that holds a run, at a fraction of its time: ``metrics`` has the last row, and of
+    the others those alone that say how it went (see ``read_outline``).
+
+    Raises:
+        CheckpointError, ConfigError: a file that was looked at is damaged.
+    """
+    folder = RunFolder(path)
+    try:
+        environment = read_json(folder.environment) if folder.environment.exists() else {}
+        rows = read_outline(folder.metrics) if folder.metrics.exists() else []
+        config = load_own_config(folder.config)
+    except OSError as error:
+        raise CheckpointError(f"{error.filename}: cannot be read: {error.strerror}; check its permissions") from error
+    if not all(map(_is_sound, rows)):
+        raise CheckpointError(f"{folder.metrics}: holds a line that is none of metrics; 'charrnn compare' says which")
+    return Run(path, config, environment, rows, is_locked(folder))
+
+
 def read_json(path: Path) -> dict[str, Any]:
     """The object in a JSON file of a run.
 
@@ -128,10 +147,14 @@ def _rows(path: Path) -> list[Row]:
     """The rows of a metrics file, whose numbers are numbers."""
     rows = list(read_metrics(path))
     for number, row in enumerate(rows, start=1):
-        numbers = [row.get(key) for key in ("seconds", "train_loss", "val_loss")]
-        if not isinstance(row.get("step"), int) or not all(isinstance(one, float | None) for one in numbers):
+        if not _is_sound(row):
             raise CheckpointError(f"{path}:{number}: not a line of metrics; take the line out")
     return rows
+
+
+def _is_sound(row: Row) -> bool:
+    numbers = [row.get(key) for key in ("seconds", "train_loss", "val_loss")]
+    return isinstance(row.get("step"), int) and all(isinstance(one, float | None) for one in numbers)
 
 
 def flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:

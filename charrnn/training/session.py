@@ -46,7 +46,7 @@ FREE_ON_RESUME: dict[str, bool | set[str]] = {
 @dataclass
 class Session:
     """Everything of a run. ``folder`` is None for a dry run, ``thread_choice`` where nothing was measured; ``chosen``
-    says why, where settings were not given."""
+    says why, where settings were not given; ``made_from`` is the config that was (see ``name_of_config``)."""
 
     config: Config
     text: EncodedText
@@ -56,6 +56,7 @@ class Session:
     folder: RunFolder | None = None
     score: Score = field(default_factory=Score)
     chosen: tuple[str, ...] = ()
+    made_from: str | None = None
     thread_choice: ThreadChoice | None = None
 
     @property
@@ -184,6 +185,8 @@ def start_run(session: Session, name: str, out: Path | None = None) -> RunFolder
     environment = {**describe_environment(session.trainer.device), "corpus": session.text.describe()}
     if session.chosen:
         environment["chosen"] = list(session.chosen)
+    if session.made_from:
+        environment["config"] = session.made_from
     session.folder = RunFolder.create(
         out or Path(session.config.run.out),
         session.config.run.name or name,
