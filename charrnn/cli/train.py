@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from charrnn.cli._account import conclude, describe, show_dry_run
 from charrnn.cli._choice import Request
 from charrnn.cli._complete import checkpoints, configs, corpora, folders
 from charrnn.cli._openmp import courtesy, threads_are_open
@@ -16,9 +17,6 @@ from charrnn.cli._options import device_option, overrides, require, set_option
 from charrnn.cli._ranks import SharedInterrupts, leading, other_ranks
 from charrnn.cli._terminal import (
     TerminalReporter,
-    format_bytes,
-    format_nats,
-    format_seconds,
     no_live_view,
     say,
     warn,
@@ -30,7 +28,7 @@ if TYPE_CHECKING:
     from charrnn.config.schema import Config
     from charrnn.config.settings import NamedOverride
     from charrnn.text.places import Places
-    from charrnn.training.loop import Outcome, Reporter
+    from charrnn.training.loop import Reporter
     from charrnn.training.ranks import Ranks
     from charrnn.training.session import Session
 
@@ -135,11 +133,11 @@ def _new(
     locks.enter_context(courtesy())
     if dry_run:
         with scratch_places(Places.from_environment()) as places:
-            _show_dry_run(make(places, threads_are_open(), ranks))
+            show_dry_run(make(places, threads_are_open(), ranks))
         return None
     session = make(Places.from_environment(), threads_are_open(), ranks)
     _refuse_missing_tracker(session.config)
-    _describe(session)
+    describe(session)
     locks.enter_context(FolderLock(start_run(session, run_name)))
     return session
 
@@ -196,41 +194,12 @@ def _resumed(
         keep_note(folder, config.run.note)
     if note := other_ranks(found.state, ranks):
         warn(note)
-    _describe(session)
+    describe(session)
     if session.score.finished:
         say(f"{path} is finished at step {session.trainer.steps:,}; raise a limit to go on, for example --max-time")
         return None
     say(f"Going on with {path} at step {session.trainer.steps:,}")
     return session
-
-
-def _describe(session: Session) -> None:
-    """Say what will be trained on what, before it begins."""
-    from charrnn.text.encoded import occurrences, unseen_in_training
-
-    text, trainer = session.text, session.trainer
-    for note in text.notes:
-        warn(note)
-    unseen = unseen_in_training(text)
-    if unseen:
-        warn(f"{len(unseen)} symbol(s) occur in the validation text only, {sum(unseen.values())} times in all")
-    if returns := occurrences(text, "\r"):
-        warn(f"{returns:,} carriage returns (line ends of Windows or old Macs) are kept as characters of the text")
-    if nuls := occurrences(text, "\0"):
-        warn(f"{nuls:,} NUL characters are kept; if the text is UTF-16 in truth, set corpus.encoding: utf-16")
-    model = session.config.model
-    say(
-        f"Text:   {text.name}, {len(text):,} characters, {len(text.vocabulary)} different, "
-        f"{len(text.train_ids):,} to train on"
-    )
-    say(
-        f"Model:  {model.cell} {model.num_layers} x {model.hidden_size}, {trainer.model.num_parameters:,} parameters, "
-        f"{trainer.device}, {trainer.precision.kind} ({trainer.precision.reason})"
-    )
-    if session.thread_choice:
-        say(f"Threads: {session.thread_choice}")
-    if session.config.run.note:
-        say(f"Note:   {session.config.run.note}")
 
 
 def _refuse_missing_tracker(config: Config) -> None:
@@ -258,7 +227,7 @@ def _train(session: Session, ranks: Ranks | None, live: bool) -> None:
             f"charrnn train --resume {session.folder.path}",
             interrupts.received,
         )
-    _conclude(session, outcome)
+    conclude(session, outcome)
 
 
 @contextmanager
@@ -283,31 +252,3 @@ def _view(session: Session, live: bool) -> LiveReporter | TerminalReporter:
 
         return LiveReporter(session)
     return TerminalReporter(session.baselines, session.score.best_val_loss, plain=live)
-
-
-def _conclude(session: Session, outcome: Outcome) -> None:
-    score = session.score
-    assert session.folder is not None
-    best = ""
-    if score.best_val_loss is not None:
-        best = f"; best validation loss {format_nats(score.best_val_loss)} at step {score.best_step:,}"
-    say(f"Done:   {outcome.value}, {session.trainer.steps:,} steps in {format_seconds(score.seconds)}{best}")
-    say(f"Run:    {session.folder.path}    Sample: charrnn sample --checkpoint {session.folder.path}")
-
-
-def _show_dry_run(session: Session) -> None:
-    from charrnn.training.dry_run import dry_run
-
-    _describe(session)
-    found = dry_run(session)
-    estimate = found["estimated_seconds"]
-    say(
-        f"Memory: {format_bytes(found['model_and_optimizer_bytes'])} for weights, gradients and optimizer; "
-        f"{format_bytes(found['process_bytes'])} for the whole process so far"
-    )
-    say(
-        f"Speed:  {found['chars_per_sec']:,.0f} characters per second, {found['characters_per_step']:,.0f} per step; "
-        f"loss of the first step {found['first_loss']:.3f}"
-    )
-    say(f"Time:   about {format_seconds(estimate)} to the end" if estimate else "Time:   until patience ends it")
-    say("Dry run: nothing was written")

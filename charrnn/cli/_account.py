@@ -1,0 +1,70 @@
+"""What ``charrnn train`` says of a training: before it, after it, and instead of it (``--dry-run``)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from charrnn.cli._terminal import format_bytes, format_nats, format_seconds, say, warn
+
+if TYPE_CHECKING:
+    from charrnn.training.loop import Outcome
+    from charrnn.training.session import Session
+
+
+def describe(session: Session) -> None:
+    """Say what will be trained on what, before it begins."""
+    from charrnn.text.encoded import occurrences, unseen_in_training
+
+    text, trainer = session.text, session.trainer
+    for note in text.notes:
+        warn(note)
+    unseen = unseen_in_training(text)
+    if unseen:
+        warn(f"{len(unseen)} symbol(s) occur in the validation text only, {sum(unseen.values())} times in all")
+    if returns := occurrences(text, "\r"):
+        warn(f"{returns:,} carriage returns (line ends of Windows or old Macs) are kept as characters of the text")
+    if nuls := occurrences(text, "\0"):
+        warn(f"{nuls:,} NUL characters are kept; if the text is UTF-16 in truth, set corpus.encoding: utf-16")
+    model = session.config.model
+    say(
+        f"Text:   {text.name}, {len(text):,} characters, {len(text.vocabulary)} different, "
+        f"{len(text.train_ids):,} to train on"
+    )
+    say(
+        f"Model:  {model.cell} {model.num_layers} x {model.hidden_size}, {trainer.model.num_parameters:,} parameters, "
+        f"{trainer.device}, {trainer.precision.kind} ({trainer.precision.reason})"
+    )
+    if session.thread_choice:
+        say(f"Threads: {session.thread_choice}")
+    if session.config.run.note:
+        say(f"Note:   {session.config.run.note}")
+
+
+def conclude(session: Session, outcome: Outcome) -> None:
+    """Say how it ended, where it is, and how to sample from it."""
+    score = session.score
+    assert session.folder is not None
+    best = ""
+    if score.best_val_loss is not None:
+        best = f"; best validation loss {format_nats(score.best_val_loss)} at step {score.best_step:,}"
+    say(f"Done:   {outcome.value}, {session.trainer.steps:,} steps in {format_seconds(score.seconds)}{best}")
+    say(f"Run:    {session.folder.path}    Sample: charrnn sample --checkpoint {session.folder.path}")
+
+
+def show_dry_run(session: Session) -> None:
+    """Take a few steps, and say what the whole would need."""
+    from charrnn.training.dry_run import dry_run
+
+    describe(session)
+    found = dry_run(session)
+    estimate = found["estimated_seconds"]
+    say(
+        f"Memory: {format_bytes(found['model_and_optimizer_bytes'])} for weights, gradients and optimizer; "
+        f"{format_bytes(found['process_bytes'])} for the whole process so far"
+    )
+    say(
+        f"Speed:  {found['chars_per_sec']:,.0f} characters per second, {found['characters_per_step']:,.0f} per step; "
+        f"loss of the first step {found['first_loss']:.3f}"
+    )
+    say(f"Time:   about {format_seconds(estimate)} to the end" if estimate else "Time:   until patience ends it")
+    say("Dry run: nothing was written")
