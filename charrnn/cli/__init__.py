@@ -32,12 +32,16 @@ from charrnn.errors import CharRNNError, ConfigError, Interrupted
 
 
 class _Commands(click.Group):
-    """Click's own answer to a closed pipe is exit code 1; whoever read our output has just had enough of it."""
+    """Commands in the order in which one comes to need them, and an end without fuss where nobody reads on."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(self.commands)
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
             return super().invoke(ctx)
         except BrokenPipeError:
+            # Click's own answer is exit code 1; whoever read our output has just had enough of it.
             # Nobody is there for what is still buffered either.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             sys.exit(0)

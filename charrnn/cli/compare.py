@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 
 
-@click.command()
+@click.command(short_help="Runs, or swarms, against each other.")
 @click.argument("paths", nargs=-1, type=click.Path(path_type=Path), metavar="A B [...]", shell_complete=swarms_and_runs)
 @click.option("-o", "--output", type=click.Path(path_type=Path), metavar="FILE", help="Draw the curves into it.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object with every number.")

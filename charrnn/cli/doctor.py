@@ -24,7 +24,7 @@ QUESTIONS = ("clipping", "seq-len", "random-length", "momentum", "precision", "r
 SHOWN_BACK = (1, 2, 4, 8, 16, 32, 64, 128)
 
 
-@click.command()
+@click.command(short_help="Why does it not learn? With numbers.")
 @click.argument("run", required=False, type=click.Path(path_type=Path), metavar="[RUN]", shell_complete=runs_in)
 @click.option(
     "--config",

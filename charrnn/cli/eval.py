@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from charrnn.training.scoring import Report
 
 
-@click.command(name="eval")
+@click.command(name="eval", short_help="Loss on a text, from a carried and from a cold state.")
 @checkpoint_option
 @click.option(
     "--data",

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from charrnn.runs.saved import SavedModel
 
 
-@click.command()
+@click.command(short_help="For the Hugging Face hub, or as ONNX.")
 @checkpoint_option
 @click.option(
     "--format",

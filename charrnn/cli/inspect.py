@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 SURPRISES = 5
 
 
-@click.command()
+@click.command(short_help="What a network expects, and what its units follow.")
 @checkpoint_option
 @click.option("--text", metavar="PATH", help="Read this text; default: the validation part of the model's own.")
 @click.option(

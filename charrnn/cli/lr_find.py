@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from charrnn.training.session import Session
 
 
-@click.command(name="lr-find")
+@click.command(name="lr-find", short_help="Find the learning rate, and prove it.")
 @click.option(
     "--config",
     "config_name",

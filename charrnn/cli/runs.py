@@ -36,7 +36,7 @@ out_option = click.option(
 )
 
 
-@click.group()
+@click.group(short_help="List runs; say what they are about; find, delete them.")
 def runs() -> None:
     """List runs, say what a run is about, find its folder, delete it.
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from charrnn.text.vocabulary import OnUnknown
 
 
-@click.command()
+@click.command(short_help="Write text with a trained network.")
 @checkpoint_option
 @click.option("--prompt", metavar="TEXT", help="Text to go on from; - reads it from standard input.")
 @click.option("--prompt-file", type=click.Path(path_type=Path), help="Read the prompt from this file.")

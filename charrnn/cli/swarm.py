@@ -28,7 +28,7 @@ DEFAULT_SEEDS = 3
 BATCHED = ("auto", "yes", "no")
 
 
-@click.command()
+@click.command(short_help="Many small trainings over a grid of settings.")
 @click.option(
     "--config",
     "config_name",

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from charrnn.training.session import Session
 
 
-@click.command()
+@click.command(short_help="Train a network, or go on with a run.")
 @click.option(
     "--config",
     "config_name",
