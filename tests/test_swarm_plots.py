@@ -22,8 +22,9 @@ from matplotlib.patches import Rectangle
 from PIL import Image
 
 from charrnn.errors import UsageError
-from charrnn.plots.animation import DPI, PER_SECOND, _Film, _palette, animate_swarm
+from charrnn.plots.animation import DPI, PER_SECOND, _Film, animate_swarm
 from charrnn.plots.figures import MONOSPACE, RED, drawable, save_figure, wrapped
+from charrnn.plots.gif import palette
 from charrnn.plots.heat import draw_heat
 from charrnn.plots.hive import Curve, Line, median_curve, place
 from charrnn.plots.swarm import COLOURS, MEDIAN, MOST, draw_swarm
@@ -561,7 +562,7 @@ class TestAnimation:
     def test_colours_are_kept(self) -> None:
         picture = np.full((20, 20, 3), 255, np.uint8)
         picture[0, :5], picture[1, :9] = (213, 94, 0), (252, 252, 252)
-        reduced = Image.fromarray(picture).quantize(palette=_palette([picture]), dither=Image.Dither.NONE)
+        reduced = Image.fromarray(picture).quantize(palette=palette([picture]), dither=Image.Dither.NONE)
         colours = {colour for _, colour in reduced.convert("RGB").getcolors() or []}
         assert colours == {(255, 255, 255), (213, 94, 0)}
 

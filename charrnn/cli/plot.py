@@ -1,27 +1,150 @@
-"""``charrnn plot``: pictures of what a config means."""
+"""``charrnn plot``: pictures of runs, and of what a config means."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
-from charrnn.cli._options import set_option
+from charrnn.cli._complete import configs, runs_in
+from charrnn.cli._options import refuse_picture, set_option
 from charrnn.cli._terminal import say
+from charrnn.errors import UsageError
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from charrnn.runs.run import Run
+
+OF_RUNS = "RUN..."  # how the command that needs no word of its own is called in the help
 
 
-@click.group()
+class _Pictures(click.Group):
+    """``plot RUN...``: what is neither a command nor a question for help is meant for the pictures of runs."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        if args and args[0] not in {*self.commands, *ctx.help_option_names}:
+            args = [OF_RUNS, *args]
+        return super().parse_args(ctx, args)
+
+
+@click.group(cls=_Pictures, short_help="Pictures of runs, and of schedules.", subcommand_metavar="RUN... | schedule")
 def plot() -> None:
-    """Draw pictures.
+    """Draw pictures of runs, or of the learning rate that a config means.
 
     \b
-    Example:
-      charrnn plot schedule --config shakespeare.yaml -o schedule.png
+    Examples:
+      charrnn plot runs/shakespeare
+      charrnn plot runs/a runs/b --log-loss --average 200 -o losses.svg
+      charrnn plot runs/shakespeare --animate
+      charrnn plot schedule --config shakespeare.yaml
     """
 
 
+@plot.command(OF_RUNS, short_help="Curves of runs; see: charrnn plot RUN --help")
+@click.argument("paths", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="", shell_complete=runs_in)
+@click.option("--log-loss", is_flag=True, help="A logarithmic loss axis; losses that span much get one anyway.")
+@click.option("--average", type=click.IntRange(1), metavar="N", help="Average losses and norms over N steps.")
+@click.option("--parameters", is_flag=True, help="Instead: gradient norm and update ratio of each parameter.")
+@click.option("--through-time", is_flag=True, help="Instead: how far back through time the gradient reaches.")
+@click.option("--animate", is_flag=True, help="Instead: a GIF of what the network wrote, evaluation by evaluation.")
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help=".png, .svg or .pdf (--animate: .gif); default: NAME-plot.png and the like.",
+)
+def of_runs(
+    paths: tuple[Path, ...],
+    log_loss: bool,
+    average: int | None,
+    parameters: bool,
+    through_time: bool,
+    animate: bool,
+    output: Path | None,
+) -> None:
+    """Draw runs, also ones that are being trained: losses, gradient norm, clipped share, learning rate, speed.
+
+    Several runs are drawn over each other.
+
+    \b
+    Examples of charrnn plot RUN...:
+      charrnn plot runs/shakespeare --average 200
+      charrnn plot runs/a runs/b -o both.pdf
+      charrnn plot runs/shakespeare --parameters
+      charrnn plot runs/a runs/b --through-time
+    """
+    chosen = [name for name, given in (("parameters", parameters), ("through-time", through_time)) if given]
+    kinds = [*chosen, *(["animate"] if animate else [])]
+    _refuse(kinds, paths, log_loss or average is not None)
+    suffix = f"-{chosen[0]}.png" if chosen else ".gif" if animate else "-plot.png"
+    from charrnn.plots.figures import save_figure
+    from charrnn.runs.run import read_run
+
+    path = output or Path(f"{paths[0].absolute().name}{suffix}")
+    if not animate:
+        refuse_picture(path)
+    runs = [read_run(one) for one in paths]
+    if animate:
+        from charrnn.plots.writing import animate_writing
+
+        animate_writing(runs[0], path)
+    else:
+        save_figure(_figure(runs, kinds, log_loss, average), path)
+    say(f"Picture: {path}")
+
+
+def _refuse(kinds: Sequence[str], paths: Sequence[Path], shapes_losses: bool) -> None:
+    if len(kinds) > 1:
+        raise UsageError(f"--{kinds[0]} and --{kinds[1]} are two pictures; give one of them at a time")
+    if kinds and kinds[0] != "through-time" and len(paths) > 1:
+        raise UsageError(f"--{kinds[0]} draws one run at a time; give {paths[0]} alone")
+    if kinds and shapes_losses:
+        raise UsageError(f"--log-loss and --average are about the curves of losses; leave them out with --{kinds[0]}")
+
+
+def _figure(runs: Sequence[Run], kinds: Sequence[str], log_loss: bool, average: int | None) -> Figure:
+    if kinds == ["through-time"]:
+        return _through_time(runs)
+    from charrnn.plots.curves import draw_parameters, draw_runs
+
+    if kinds == ["parameters"]:
+        return draw_parameters(runs[0])
+    return draw_runs(runs, _labels(runs), log_loss=log_loss, average=average)
+
+
+def _labels(runs: Sequence[Run]) -> list[str]:
+    """The runs' names, or where two are called alike their paths as they were given."""
+    names = [run.path.absolute().name for run in runs]
+    return names if len(set(names)) == len(names) else [str(run.path) for run in runs]
+
+
+def _through_time(runs: Sequence[Run]) -> Figure:
+    from charrnn.plots.through_time import draw_gradients, draw_through_time
+    from charrnn.studies.doctor.examination import gradient_of
+    from charrnn.text.places import Places
+
+    found = [gradient_of(run.path, Places.from_environment()) for run in runs]
+    if len(found) == 1:
+        [(profile, seq_len)] = found
+        return draw_through_time(profile.hidden, profile.cell, seq_len, f"{runs[0].path}: how far back it learns")
+    title = "How far back they learn (the cell state of LSTMs, else the hidden state)"
+    states = {label: profile.state for label, (profile, _) in zip(_labels(runs), found, strict=True)}
+    return draw_gradients(states, [seq_len for _, seq_len in found], title)
+
+
 @plot.command()
-@click.option("--config", "config_name", required=True, metavar="NAME", help="A config file, or a shipped one.")
+@click.option(
+    "--config",
+    "config_name",
+    required=True,
+    metavar="NAME",
+    shell_complete=configs,
+    help="A config file, or a shipped one.",
+)
 @click.option("--steps", type=click.IntRange(1), help="Draw for a training of this many steps.")
 @click.option(
     "-o",

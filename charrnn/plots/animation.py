@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import math
 import shutil
 import subprocess
@@ -17,21 +16,18 @@ from matplotlib.artist import Artist
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.lines import Line2D
 from matplotlib.text import Annotation
-from numpy.typing import NDArray
-from PIL import Image
 
 from charrnn.errors import UsageError
 from charrnn.plots.figures import BLUE, MONOSPACE, drawable, write_picture
+from charrnn.plots.gif import Pixels, gif
 from charrnn.plots.hive import Curve
 from charrnn.plots.swarm import Facet, draw_facets
 
 FORMATS = (".gif", ".mp4")
 DPI = 90
-COLOURS = 256  # of the one palette that all frames share
 STRIP = 1.2  # lines, free under each facet for what its median bee writes
 PER_SECOND = 10
 HELD = (8, 25)  # frames' time that the first and the last are shown for
-Pixels = NDArray[np.uint8]  # (height, width, 3)
 
 
 def animate_swarm(hive: dict[str, Any], path: Path, frames: int = 40) -> None:
@@ -163,27 +159,10 @@ def _how_far(x: float, last: float, scale: str) -> str:
 
 
 def _gif(film: _Film) -> bytes:
-    """Looping, with one palette for all frames: that of the first, the middle and the last."""
     places = film.positions
-    palette = _palette([film.picture(x) for x in (places[0], places[len(places) // 2], places[-1])])
-    reduced = [Image.fromarray(film.picture(x)).quantize(palette=palette, dither=Image.Dither.NONE) for x in places]
-    shown = [1000 // PER_SECOND] * len(reduced)
+    shown = [1000 // PER_SECOND] * len(places)
     shown[0], shown[-1] = (held * 1000 // PER_SECOND for held in HELD)
-    content = io.BytesIO()
-    reduced[0].save(content, "GIF", save_all=True, append_images=reduced[1:], duration=shown, loop=0)
-    return content.getvalue()
-
-
-def _palette(pictures: list[Pixels]) -> Image.Image:
-    """The most frequent colours, unchanged (averages would make white grey and red brown), one of each likeness."""
-    pixels = np.concatenate([one.reshape(-1, 3) for one in pictures]).astype(np.uint32)
-    colours, counts = np.unique(pixels[:, 0] << 16 | pixels[:, 1] << 8 | pixels[:, 2], return_counts=True)
-    colours = colours[np.argsort(-counts, kind="stable")]
-    _, firsts = np.unique(colours & 0xF8F8F8, return_index=True)  # alike: the same five highest bits of each channel
-    chosen = colours[np.sort(firsts)[:COLOURS]]
-    palette = Image.new("P", (1, 1))
-    palette.putpalette(np.stack([chosen >> 16, chosen >> 8 & 255, chosen & 255], axis=1).astype(np.uint8).tobytes())
-    return palette
+    return gif(lambda number: film.picture(places[number]), shown)
 
 
 def _mp4(film: _Film, ffmpeg: str, path: Path) -> bytes:

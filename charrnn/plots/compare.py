@@ -38,28 +38,29 @@ def draw_curves(
     for axis, curves, name in zip(axes, (training, validation), ("training", "validation"), strict=True):
         for number, one in enumerate(curves):
             _draw_side(axis, one, number, "." if name == "validation" else "")
-        _loss_axis(axis, [loss for one in curves for points in one for _, loss in points])
+        loss_axis(axis, [loss for one in curves for points in one for _, loss in points])
         axis.set_ylabel(f"{name} loss, nats/char" + ("\n(thin: each bee, bold: median)" if several else ""))
     axes[-1].set_xlabel("characters read (steps x batch_size x seq_len)" if in_characters else "step")
     axes[-1].xaxis.set_major_formatter(EngFormatter() if in_characters else StrMethodFormatter("{x:,.0f}"))
     axes[-1].set_xlim(left=0)
-    handles = [Line2D([], [], linewidth=2, **_look(number)) for number in range(len(labels))]
+    handles = [Line2D([], [], linewidth=2, **look(number)) for number in range(len(labels))]
     columns = max(1, min(3, LEGEND_WIDTH // (max(map(len, labels)) + 6)))
     figure.legend(handles, labels, loc="outside upper center", ncols=columns, fontsize="small")
     return figure
 
 
-def _look(number: int) -> dict[str, Any]:
+def look(number: int) -> dict[str, Any]:
+    """Colour and line style of the run of this number."""
     return {"color": COLOURS[number % len(COLOURS)], "linestyle": STYLES[number // len(COLOURS) % len(STYLES)]}
 
 
 def _draw_side(axis: Axes, curves: Sequence[Points], number: int, marker: str) -> None:
-    bold: dict[str, Any] = {**_look(number), "linewidth": 2, "marker": marker}
+    bold: dict[str, Any] = {**look(number), "linewidth": 2, "marker": marker}
     if len(curves) == 1:
         axis.plot(*_finite(curves[0]), **bold | {"linewidth": 1.5})
         return
     for points in curves:
-        axis.plot(*_finite(points), **_look(number), linewidth=0.6, alpha=0.4)
+        axis.plot(*_finite(points), **look(number), linewidth=0.6, alpha=0.4)
     axis.plot(*_finite(middle(curves)), **bold)
 
 
@@ -77,7 +78,7 @@ def _finite(points: Points) -> tuple[list[float], list[float]]:
     return [x for x, _ in kept], [loss for _, loss in kept]
 
 
-def _loss_axis(axis: Axes, losses: Sequence[float]) -> None:
+def loss_axis(axis: Axes, losses: Sequence[float]) -> None:
     """Logarithmic where the losses span much; plain numbers either way."""
     drawn = [loss for loss in losses if math.isfinite(loss) and loss > 0]
     if drawn and max(drawn) > LOG_FROM * min(drawn):

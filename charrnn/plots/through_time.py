@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator
 
-from charrnn.plots.figures import BLUE, GREY, ORANGE, RED, new_figure
+from charrnn.plots.compare import look
+from charrnn.plots.figures import GREY, RED, new_figure
 
 LOWEST = 1e-6  # of the gradient at the loss: below it nothing is learned, and the axis would be all noise
 
@@ -16,18 +19,25 @@ def draw_through_time(hidden: list[float], cell: list[float] | None, seq_len: in
 
     A line at 1 %, and one where the windows of training end.
     """
+    states = {"hidden state h": hidden} | ({} if cell is None else {"cell state c": cell})
+    return draw_gradients(states, [seq_len], title)
+
+
+def draw_gradients(curves: dict[str, list[float]], seq_lens: Sequence[int], title: str) -> Figure:
+    """The same, of several runs: norms against k by the label that they get."""
     figure, (axis,) = new_figure(1, 4.0)
-    for norms, name, colour in ((hidden, "hidden state h", BLUE), (cell, "cell state c", ORANGE)):
-        if norms is not None:
-            shares = np.array(norms) / max(norms[0], 1e-30)
-            drawn = np.isfinite(shares) & (shares > LOWEST)
-            axis.plot(np.where(drawn, shares, np.nan), color=colour, label=name)
+    for number, (label, norms) in enumerate(curves.items()):
+        shares = np.array(norms) / max(norms[0], 1e-30)
+        drawn = np.isfinite(shares) & (shares > LOWEST)
+        axis.plot(np.where(drawn, shares, np.nan), **look(number), label=label)
     axis.axhline(0.01, color=GREY, linestyle=":", label="1 %")
-    if seq_len < len(hidden):
-        axis.axvline(seq_len, color=RED, linestyle="--", label=f"seq_len {seq_len}: windows end here")
+    longest = max(map(len, curves.values()))
+    for seq_len in sorted(set(seq_lens)):
+        if seq_len < longest:
+            axis.axvline(seq_len, color=RED, linestyle="--", label=f"seq_len {seq_len}: windows end here")
     axis.set_yscale("log")
     axis.yaxis.set_major_locator(LogLocator())
-    axis.set_xlim(0, max(len(hidden) - 1, 1))
+    axis.set_xlim(0, max(longest - 1, 1))
     axis.set_xlabel("characters back, k")
     axis.set_ylabel("gradient of the loss with respect to the\nstate k characters back, relative to k = 0")
     axis.set_title(title)

@@ -87,6 +87,14 @@ def open_run(folder: RunFolder, places: Places) -> tuple[Session, History]:
     return session, read_history(read_metrics(folder.metrics) if folder.metrics.exists() else [])
 
 
+def gradient_of(path: Path, places: Places) -> tuple[Profile, int]:
+    """The gradient through time of a run's newest state, and the length of its windows; errors as above."""
+    session, _ = open_run(RunFolder.open(path), places)
+    span = unseen_span(session.text, PIECE)
+    profile = gradient_through_time(session.trainer.model.eval(), session.text.ids, span)
+    return profile, session.config.training.seq_len
+
+
 def examine(session: Session, history: History, config_name: str, advanced: Advanced) -> Examination:
     """Examine a session by probes on copies of its state; torch's random state is put back at the end.
 
