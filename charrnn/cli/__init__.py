@@ -24,6 +24,7 @@ from charrnn.cli.export import export
 from charrnn.cli.inspect import inspect
 from charrnn.cli.lr_find import lr_find
 from charrnn.cli.plot import plot
+from charrnn.cli.report import report
 from charrnn.cli.runs import runs
 from charrnn.cli.sample import sample
 from charrnn.cli.swarm import swarm
@@ -68,7 +69,7 @@ def cli(context: click.Context, debug: bool) -> None:
 
 COMMANDS = (
     *(train, sample, evaluate, lr_find, doctor, swarm),
-    *(compare, inspect, plot, runs, export, corpus, config, completion),
+    *(compare, inspect, plot, report, runs, export, corpus, config, completion),
 )
 for command in COMMANDS:
     cli.add_command(command)

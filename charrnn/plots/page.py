@@ -19,13 +19,18 @@ import matplotlib
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 from matplotlib.figure import Figure
+from matplotlib.legend import Legend
+from matplotlib.ticker import LogLocator
 
 from charrnn.errors import UsageError
-from charrnn.plots.figures import BLUE, GREY
+from charrnn.plots.figures import BLUE, GREY, wrapped
 from charrnn.runs.files import write_atomically
 
 SUFFIXES = (".html", ".htm")
 NARROW = 4.2  # inches: at the width of a phone its letters are as large as those of the page
+LEGEND_LINE = 0.2  # inches
+COVERED = 2  # lines of a legend that a narrow panel has room for beside its curves
+SECOND_AXIS = 25  # pixels that the numbers of an axis at the top take
 # Colours of a figure that follow the page into the dark; the others are seen on either background.
 FOLLOWING = {
     "#000000": "currentColor",
@@ -85,19 +90,40 @@ def inline_figure(figure: Figure, identifier: str, name: str, description: str) 
 
 
 def _narrow(figure: Figure) -> None:
-    """Fit a figure to a phone: as high as it was, legends in one column."""
-    figure.set_size_inches(NARROW, figure.get_figheight())
-    for legend in (*figure.legends, *(axis.get_legend() for axis in figure.axes)):
-        if legend is not None:
-            legend.set_ncols(1)
+    """Fit a figure to a phone: legends in one column, those that would cover curves above them, fewer rates named."""
+    height = figure.get_figheight() + LEGEND_LINE * sum(len(legend.get_texts()) for legend in figure.legends)
+    for legend in list(figure.legends):
+        _narrow_legend(figure, legend)
+    for axis in figure.axes:
+        inside = axis.get_legend()
+        if inside is not None and len(inside.get_texts()) > COVERED:
+            above = SECOND_AXIS if axis.child_axes else 0.0
+            inside.set_loc("lower left")
+            inside.set_bbox_to_anchor((0, 1 + above / axis.get_window_extent().height))
+            height += LEGEND_LINE * len(inside.get_texts())
+        if axis.get_xscale() == "log":
+            axis.xaxis.set_major_locator(LogLocator())
+    figure.set_size_inches(NARROW, height)
+
+
+def _narrow_legend(figure: Figure, legend: Legend) -> None:
+    """The same legend in one column at the top: how many columns it has is settled when it is made."""
+    size = float(legend.get_texts()[0].get_fontsize())
+    labels = [wrapped(" ".join(text.get_text().split()), NARROW - 1, size) for text in legend.get_texts()]
+    handles = [handle for handle in legend.legend_handles if handle is not None]
+    legend.remove()
+    made = figure.legend(handles, labels, loc="outside upper center", ncols=1, fontsize=size)
+    for text in made.get_texts():
+        text.set_parse_math(False)
 
 
 def _svg(figure: Figure, prefix: str, name: str, identifier: str) -> Markup:
     """The ``<svg>`` element of a figure, with ids of its own and the page's colours."""
     content = io.BytesIO()
     # Letters stay letters: they can be read aloud, searched and magnified, and take the page's font and colour.
-    with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": prefix}):
-        figure.savefig(content, format="svg", transparent=True, metadata=_NO_METADATA)
+    # "tight": the last number of an axis may reach over the end of the figure.
+    with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": prefix, "savefig.pad_inches": 0.04}):
+        figure.savefig(content, format="svg", transparent=True, bbox_inches="tight", metadata=_NO_METADATA)
     text = content.getvalue().decode()
     text = text[text.index("<svg ") :]
     text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)

@@ -1,0 +1,85 @@
+"""What the curves of runs show, in words and numbers: for readers who do not see them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from charrnn.runs.metrics import Row
+from charrnn.runs.run import Run
+
+
+def describe_curves(run: Run) -> str:
+    """The curves of one run. Losses in nats per character."""
+    logs = run.history.logs
+    told = [_training(logs), _validation(run), *_gradients(run)]
+    if rates := _values(logs, "lr"):
+        told.append(f"Learning rate: {rates[0]:.2g} at first, {max(rates):.2g} at most, {rates[-1]:.2g} at the end.")
+    if (speed := run.history.chars_per_sec) is not None:
+        told.append(f"Speed: {speed:,.0f} characters per second (median).")
+    return " ".join([*(one for one in told if one), *_events(run)])
+
+
+def describe_several(runs: Sequence[Run], names: Sequence[str]) -> str:
+    """The losses of several runs, a line for each."""
+    told = [
+        f"{name}: {' '.join([*filter(None, (_training(run.history.logs), _validation(run))), *_events(run)])}"
+        for name, run in zip(names, runs, strict=True)
+    ]
+    return "\n".join(told)
+
+
+def describe_parameters(run: Run) -> str:
+    """The parameters as the last log line that looked at them has them."""
+    last = run.history.observed[-1]
+    told = [f"At step {last['step']:,}:"]
+    for key, title in (("grad_norm", "gradient norm"), ("update_ratio", "update ratio")):
+        known = {name: seen[key] for name, seen in last["tensors"].items() if seen.get(key) is not None}
+        if known:
+            low, high = min(known, key=lambda name: known[name]), max(known, key=lambda name: known[name])
+            told.append(f"{title} from {known[low]:.2g} ({low}) to {known[high]:.2g} ({high});")
+    told.append("the update ratio is the size of one step against that of the parameter.")
+    return " ".join(told)
+
+
+def _training(logs: Sequence[Row]) -> str:
+    if not logs:
+        return ""
+    first, last = logs[0], logs[-1]
+    return _course("Training loss", first, last, "train_loss") + "."
+
+
+def _validation(run: Run) -> str:
+    rows = run.history.evaluations
+    if not rows:
+        return "No validation loss yet."
+    best = run.best
+    assert best is not None
+    told = _course("Validation loss", rows[0], rows[-1], "val_loss")
+    return f"{told}; lowest {best['val_loss']:.4g} at step {best['step']:,}."
+
+
+def _course(name: str, first: Row, last: Row, key: str) -> str:
+    start = f"{name}: {first[key]:.4g} nats per character at step {first['step']:,}"
+    return start if first is last else f"{start}, {last[key]:.4g} at step {last['step']:,}"
+
+
+def _gradients(run: Run) -> Iterator[str]:
+    norms, clipped = (_values(run.history.logs, key) for key in ("grad_norm", "clipped"))
+    if norms:
+        yield f"Gradient norm, means between {min(norms):.2g} and {max(norms):.2g}."
+    limit = run.config.training.grad_clip
+    if clipped and limit is not None:
+        share = sum(clipped) / len(clipped)
+        yield f"Clipped at {limit:g}: {f'{share:.1%} of the steps' if share else 'no step'}."
+
+
+def _events(run: Run) -> Iterator[str]:
+    if rollbacks := sum("rollback" in row for row in run.metrics):
+        yield f"{rollbacks} rollback{'s' * (rollbacks > 1)}."
+    if run.diverged:
+        yield f"Diverged at step {run.metrics[-1]['step']:,}."
+
+
+def _values(rows: Sequence[Row], key: str) -> list[float]:
+    """The numbers of a column, as far as they are there."""
+    return [float(row[key]) for row in rows if isinstance(row.get(key), int | float)]
