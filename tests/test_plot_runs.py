@@ -327,7 +327,8 @@ class TestCommand:
     @pytest.mark.parametrize(
         ("words", "says"),
         [
-            ("schedul", "schedul: no such run folder"),
+            ("schedul", "No such command or run 'schedul'. Did you mean schedule?"),
+            ("scherzo", "scherzo: no such run folder"),
             ("a a --parameters", "--parameters draws one run at a time; give a alone"),
             ("a a --animate", "--animate draws one run at a time"),
             ("a --parameters --animate", "--parameters and --animate are two pictures"),

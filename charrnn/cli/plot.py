@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import difflib
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -26,6 +28,9 @@ class _Pictures(click.Group):
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         if args and args[0] not in {*self.commands, *ctx.help_option_names}:
+            near = difflib.get_close_matches(args[0], self.commands, n=1, cutoff=0.7)
+            if near and not os.path.lexists(args[0]):
+                ctx.fail(f"No such command or run {args[0]!r}. Did you mean {near[0]}?")
             args = [OF_RUNS, *args]
         return super().parse_args(ctx, args)
 

@@ -52,16 +52,8 @@ def load_model(path: Path, device: torch.device) -> SavedModel:
         corpus, baselines = state["corpus"], state["baselines"]
         score = state["score"]
         best = score["best_val_loss"] if score["best_step"] == steps else None
-    return SavedModel(
-        file,
-        model.to(device).eval(),
-        vocabulary,
-        config,
-        corpus,
-        baselines,
-        steps,
-        None if best is None else float(best),
-    )
+        val_loss = None if best is None else float(best)
+    return SavedModel(file, model.to(device).eval(), vocabulary, config, corpus, baselines, steps, val_loss)
 
 
 def _read(path: Path) -> tuple[Path, State]:
