@@ -13,6 +13,7 @@ import os
 import random
 import re
 import resource
+import shutil
 import signal
 import time
 import traceback
@@ -33,6 +34,7 @@ from charrnn.config.loader import dump_config, load_config
 from charrnn.errors import CharRNNError, CheckpointError, ConfigError
 from charrnn.runs.checkpoint import NO_DIGEST, State, pack, read_checkpoint, unpack
 from charrnn.runs.directory import RunFolder
+from charrnn.runs.export import write_hub
 from charrnn.runs.keeping import newest_whole
 from charrnn.runs.saved import load_model
 from charrnn.sampling.sampler import sample_text
@@ -360,6 +362,8 @@ def _unpacks_and_loads(folder: Path, raw: bytes) -> None:
         saved = load_model(run.last, torch.device("cpu"))
         sampling = saved.config.sampling.model_copy(update={"length": 3})
         sample_text(saved.model, saved.vocabulary, sampling, seed=1)
+        write_hub(saved, folder / "exported")
+        shutil.rmtree(folder / "exported")
     with suppress(CharRNNError):
         found = newest_whole(run)
         places, inexact = Places(data=(), cache=folder / "cache"), len(raw) % 16 == 0

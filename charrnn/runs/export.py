@@ -16,7 +16,7 @@ from charrnn.errors import CharRNNError, UsageError
 from charrnn.model.charrnn import CharRNN
 from charrnn.runs.files import write_atomically, write_folder
 from charrnn.runs.hub import WEIGHTS, hub_files, hub_json
-from charrnn.runs.saved import SavedModel
+from charrnn.runs.saved import SavedModel, understanding
 
 SHAPES = ((1, 7), (3, 20))  # streams and characters of the check: two of each
 TOLERANCE = 1e-4
@@ -71,11 +71,14 @@ def write_hub(saved: SavedModel, path: Path) -> None:
     """Make the folder ``path`` (see ``hub.py``), all or nothing.
 
     Raises:
+        CheckpointError: what the checkpoint says of its training makes no sense.
         UsageError: it is there already, or cannot be made.
     """
     refuse_taken(path)
+    with understanding(saved.path):
+        content = hub_files(saved, path.absolute().name)
     try:
-        write_folder(path, hub_files(saved, path.absolute().name))
+        write_folder(path, content)
     except OSError as error:
         raise _unwritten(path, error) from error
 
