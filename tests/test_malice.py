@@ -265,6 +265,8 @@ CHECKPOINT_ENTRIES = [
     ["eval", "--checkpoint"],
     ["lr-find", "--quick", "--checkpoint"],
     ["train", "--resume"],
+    ["inspect", "--checkpoint"],
+    ["export", "--format", "safetensors", "--checkpoint"],
 ]
 CONFIG_ENTRIES = [["train", "--config"], ["lr-find", "--quick", "--seeds", "1", "--config"]]
 TEXT_ENTRIES = [
@@ -272,6 +274,7 @@ TEXT_ENTRIES = [
     ["lr-find", "--quick", "--config", "ok.yaml", "--data"],
     ["eval", "--checkpoint", "run", "--data"],
     ["sample", "--checkpoint", "run", "--prompt-file"],
+    ["inspect", "--checkpoint", "run", "--text"],
 ]
 
 
