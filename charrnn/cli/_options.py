@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from charrnn.cli._complete import checkpoints, settings
+from charrnn.cli._complete import checkpoints, configs, settings
 from charrnn.errors import UsageError
 
 if TYPE_CHECKING:
@@ -43,6 +43,17 @@ def set_option(command: Command) -> Command:
         metavar="KEY=VALUE",
         shell_complete=settings,
         help="Override a setting: training.lr=2e-3.",
+    )(command)
+
+
+def config_option(command: Command) -> Command:
+    """``--config``: a config file, or the name of a shipped one."""
+    return click.option(
+        "--config",
+        "config_name",
+        metavar="NAME",
+        shell_complete=configs,
+        help="A config file, or the name of a shipped one.",
     )(command)
 
 

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from charrnn.cli._complete import checkpoints, configs, corpora
+from charrnn.cli._complete import checkpoints, corpora
 from charrnn.cli._openmp import tune_openmp
-from charrnn.cli._options import device_option, overrides, set_option
+from charrnn.cli._options import config_option, device_option, overrides, set_option
 from charrnn.cli._terminal import StudyBar, say, warn
 from charrnn.errors import CharRNNError, UsageError
 
@@ -21,13 +21,7 @@ if TYPE_CHECKING:
 
 
 @click.command(name="lr-find", short_help="Find the learning rate, and prove it.")
-@click.option(
-    "--config",
-    "config_name",
-    metavar="NAME",
-    shell_complete=configs,
-    help="A config file, or the name of a shipped one.",
-)
+@config_option
 @click.option(
     "--checkpoint",
     type=click.Path(path_type=Path),

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from charrnn.cli._complete import configs, corpora, hives, settings
+from charrnn.cli._complete import corpora, hives, settings
 from charrnn.cli._openmp import spin_briefly
-from charrnn.cli._options import device_option, overrides, set_option
+from charrnn.cli._options import config_option, device_option, overrides, set_option
 from charrnn.cli._search import new_search, refuse_mixed, refuse_other_kind, resumed_search, run_search
 from charrnn.cli._swarm_bar import SwarmBar
 from charrnn.cli._terminal import format_loss, say, warn
@@ -29,13 +29,7 @@ BATCHED = ("auto", "yes", "no")
 
 
 @click.command(short_help="Many small trainings over a grid of settings.")
-@click.option(
-    "--config",
-    "config_name",
-    metavar="NAME",
-    shell_complete=configs,
-    help="A config file, or the name of a shipped one.",
-)
+@config_option
 @click.option(
     "--resume",
     type=click.Path(path_type=Path),

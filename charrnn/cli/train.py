@@ -11,9 +11,9 @@ import click
 
 from charrnn.cli._account import conclude, describe, show_dry_run
 from charrnn.cli._choice import Request
-from charrnn.cli._complete import checkpoints, configs, corpora, folders
+from charrnn.cli._complete import checkpoints, corpora, folders
 from charrnn.cli._openmp import courtesy, threads_are_open
-from charrnn.cli._options import device_option, overrides, require, set_option
+from charrnn.cli._options import config_option, device_option, overrides, require, set_option
 from charrnn.cli._ranks import SharedInterrupts, leading, other_ranks
 from charrnn.cli._terminal import (
     TerminalReporter,
@@ -34,13 +34,7 @@ if TYPE_CHECKING:
 
 
 @click.command(short_help="Train a network, or go on with a run.")
-@click.option(
-    "--config",
-    "config_name",
-    metavar="NAME",
-    shell_complete=configs,
-    help="A config file, or the name of a shipped one.",
-)
+@config_option
 @click.option(
     "--resume",
     type=click.Path(path_type=Path),

@@ -6,6 +6,8 @@ The run may still be training; what is read is what it had written by then.
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -94,15 +96,26 @@ def read_run(path: Path) -> Run:
         CheckpointError: there is none, or a file in it is damaged.
         ConfigError: its config is not one of this version.
     """
+    with reading(path):
+        folder = RunFolder(path)
+        environment = read_json(folder.environment) if folder.environment.exists() else {}
+        rows = _rows(folder.metrics) if folder.metrics.exists() else []
+        return Run(path, load_config(folder.config), environment, rows, is_locked(folder))
+
+
+@contextmanager
+def reading(path: Path) -> Iterator[None]:
+    """Around whatever reads a run folder.
+
+    Raises:
+        CheckpointError: ``path`` is no folder, or the system does not let it be read.
+    """
     if is_file(path):
         raise CheckpointError(f"{path}: is a file; give a run folder, the one that holds config.yaml")
     if not is_folder(path):
         raise CheckpointError(f"{path}: no such run folder; 'charrnn train' prints where a run is kept")
-    folder = RunFolder(path)
     try:
-        environment = read_json(folder.environment) if folder.environment.exists() else {}
-        rows = _rows(folder.metrics) if folder.metrics.exists() else []
-        return Run(path, load_config(folder.config), environment, rows, is_locked(folder))
+        yield
     except OSError as error:
         raise CheckpointError(
             f"{error.filename}: cannot be read: {error.strerror}; check its permissions, or give another run"
@@ -117,12 +130,10 @@ def glance_at_run(path: Path) -> Run:
         CheckpointError, ConfigError: a file that was looked at is damaged.
     """
     folder = RunFolder(path)
-    try:
+    with reading(path):
         environment = read_json(folder.environment) if folder.environment.exists() else {}
         rows = read_outline(folder.metrics) if folder.metrics.exists() else []
         config = load_own_config(folder.config)
-    except OSError as error:
-        raise CheckpointError(f"{error.filename}: cannot be read: {error.strerror}; check its permissions") from error
     if not all(map(_is_sound, rows)):
         raise CheckpointError(f"{folder.metrics}: holds a line that is none of metrics; 'charrnn compare' says which")
     return Run(path, config, environment, rows, is_locked(folder))

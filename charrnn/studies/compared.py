@@ -11,11 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from charrnn.config.library import is_file, is_folder
 from charrnn.errors import CheckpointError
 from charrnn.runs.directory import RunFolder
 from charrnn.runs.history import History
-from charrnn.runs.run import Run, read_json, read_run
+from charrnn.runs.run import Run, read_json, read_run, reading
 
 SEED = "training.seed"
 # Where a run is kept and what computes it: two trainings with only these different are the same experiment.
@@ -71,16 +70,8 @@ def read_side(path: Path) -> Side:
         CheckpointError: there is none, or a file in it is damaged.
         ConfigError: its config is not one of this version.
     """
-    if is_file(path):
-        raise CheckpointError(f"{path}: is a file; give a run folder, the one that holds config.yaml")
-    if not is_folder(path):
-        raise CheckpointError(f"{path}: no such run folder; 'charrnn train' prints where a run is kept")
-    try:
+    with reading(path):
         return _read_folder(path)
-    except OSError as error:
-        raise CheckpointError(
-            f"{error.filename}: cannot be read: {error.strerror}; check its permissions, or give another run"
-        ) from error
 
 
 def _read_folder(path: Path) -> Side:
