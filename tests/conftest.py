@@ -71,6 +71,7 @@ def make_config(source: str, *assignments: str) -> Config:
             "training.random_seq_len=true",
             "training.state_reset=0.2",
             "training.lr=1e-2",
+            "training.precision=fp32",  # auto would be bf16 on some machines: no oracle, and no stacking
             "training.max_steps=40",
             "run.log_every=7",
             "run.eval_every=20",

@@ -39,11 +39,20 @@ SIZES = (
 # What learns by heart is reading often with many weights: passes over the text times weights per character. From so
 # much of it, so much dropout on the input, and on what the layers give. Measured at 1.5, 5, 10 and 80 on two texts:
 # .github/CONTRIBUTING.md.
-DROPOUT = ((0, 0.0, 0.0), (2.5, 0.0, 0.25), (8, 0.05, 0.35), (25, 0.1, 0.4), (50, 0.2, 0.4), (150, 0.3, 0.5))
-SEQ_LEN = 48  # about one line of verse
-BATCH, LARGE_BATCH, LARGE_BATCH_FROM = 16, 32, 20e6  # streams; the larger one from so many characters read
+DROPOUT = (
+    (0, 0.0, 0.0),
+    (5, 0.0, 0.25),
+    (12, 0.05, 0.35),
+    (25, 0.1, 0.5),
+    (50, 0.2, 0.5),
+    (100, 0.3, 0.5),
+    (150, 0.4, 0.6),
+)
+SEQ_LEN = 24  # what the gradient reaches back; the fewer time steps a window has, the faster it is
+BATCH = 96  # streams
 WINDOWS_PER_STREAM = 10  # at least: a carried state is worth little in streams of a few windows
-RATE, RATE_AT, RATES = 5e-3, 384, (2e-3, 1.5e-2)  # of a network of RATE_AT units; lowest and highest
+RATE, RATE_AT, RATES = 1.4e-2, 384, (2e-3, 2e-2)  # of RATE_AT units and BATCH streams; lowest and highest
+WEIGHT_DECAY = 0.1
 WARMUP_STEPS, WARMUP_SHARE = 50, 0.1
 EMBEDDING, LARGE_EMBEDDING, LARGE_EMBEDDING_ABOVE = 64, 128, 256  # the larger one above so many symbols
 STATE_RESET = 0.02
@@ -83,21 +92,18 @@ def sizes_to_measure(asked: Asked) -> list[int]:
 
 
 def window_shape(characters: int, asked: Asked) -> tuple[int, int]:
-    """Streams and characters per window for a text of so many characters to train on, before the time is looked at."""
+    """Streams and characters per window for a text of so many characters to train on: as many streams as still have
+    their windows, ``BATCH``, a half of it, a quarter ..."""
     seq_len = asked.get("training.seq_len", SEQ_LEN)
-    return asked.get("training.batch_size", _streams(characters, seq_len, BATCH)), seq_len
+    streams = BATCH
+    while streams > 1 and characters < streams * seq_len * WINDOWS_PER_STREAM:
+        streams //= 2
+    return asked.get("training.batch_size", streams), seq_len
 
 
 def ends(asked: Asked) -> bool:
     """Whether it was said how long to train; else ``DEFAULT_SECONDS`` are taken."""
     return any(name in asked for name in LIMITS)
-
-
-def _streams(characters: int, seq_len: int, most: int) -> int:
-    """As many streams as still have their windows: a half, a quarter ... of ``most``."""
-    while most > 1 and characters < most * seq_len * WINDOWS_PER_STREAM:
-        most //= 2
-    return most
 
 
 def choose(facts: Facts, asked: Asked) -> Choice:
@@ -116,7 +122,9 @@ def choose(facts: Facts, asked: Asked) -> Choice:
         "training": {
             "batch_size": plan.batch_size,
             "seq_len": plan.seq_len,
+            "optimizer": "adamw",
             "lr": plan.lr,
+            "weight_decay": plan.weight_decay,
             "schedule": "linear",
             "warmup_steps": min(WARMUP_STEPS, int(plan.steps * WARMUP_SHARE)),
             "state_reset": STATE_RESET,
@@ -137,7 +145,7 @@ class _Plan:
     def __init__(self, facts: Facts, asked: Asked) -> None:
         self.facts = facts
         self.asked = asked
-        self.first_batch, self.seq_len = window_shape(facts.characters, asked)
+        self.batch_size, self.seq_len = window_shape(facts.characters, asked)
         self.layers: int = asked.get("model.num_layers", 1)
         largest = max(size.hidden for size in SIZES if size == SIZES[0] or not self.lacks(size)) if self.free else 0
         self.hidden: int = asked.get("model.hidden_size", largest)
@@ -145,10 +153,6 @@ class _Plan:
         self.passes = self.reads / facts.characters
         self.speed = facts.speeds[self.hidden]
         self.seconds = self.reads / self.speed
-        self.batch_size = self.first_batch
-        set_by_user = "training.batch_size" in asked or "training.max_steps" in asked  # steps: twice the characters
-        if self.reads >= LARGE_BATCH_FROM and not set_by_user:
-            self.batch_size = _streams(facts.characters, self.seq_len, LARGE_BATCH)
         self.steps = max(self.reads / (self.batch_size * self.seq_len), 1.0)
 
     @property
@@ -164,7 +168,7 @@ class _Plan:
         if time is not None:
             found.append((time * speed, _time(time)))
         if steps is not None:
-            found.append((float(steps * self.first_batch * self.seq_len), f"{steps:,} steps"))
+            found.append((float(steps * self.batch_size * self.seq_len), f"{steps:,} steps"))
         if epochs is not None:
             found.append((float(epochs * self.facts.characters), f"{epochs:g} epochs"))
         return min(found, default=(DEFAULT_SECONDS * speed, f"{_time(DEFAULT_SECONDS)} (--max-time says otherwise)"))
@@ -196,7 +200,13 @@ class _Plan:
     @property
     def lr(self) -> float:
         """To two digits."""
-        return float(f"{min(max(RATE * math.sqrt(RATE_AT / self.hidden), RATES[0]), RATES[1]):.2g}")
+        rate = RATE * math.sqrt(RATE_AT / self.hidden * self.batch_size / BATCH)
+        return float(f"{min(max(rate, RATES[0]), RATES[1]):.2g}")
+
+    @property
+    def weight_decay(self) -> float:
+        """Of AdamW; in other optimizers the same number is a penalty in the gradient, and another thing."""
+        return WEIGHT_DECAY if self.asked.get("training.optimizer", "adamw") == "adamw" else 0.0
 
     @property
     def log_every(self) -> int:
@@ -230,7 +240,8 @@ def _reasons(plan: _Plan) -> Iterator[str]:
         yield f"dropout {on_input:g} on the input, {on_output:g} on the output: {_why_dropout(plan)}"
     learning = {
         "training.batch_size": f"batch_size {plan.batch_size} ({_why_batch(plan)})",
-        "training.lr": f"lr {plan.lr:g} ({RATE:g} at {RATE_AT} units, less for more)",
+        "training.lr": f"lr {plan.lr:g} ({RATE:g} at {RATE_AT} units and {BATCH} streams)",
+        "training.weight_decay": f"weight_decay {plan.weight_decay:g}",
     }
     if free := [text for name, text in learning.items() if name not in asked]:
         yield ", ".join(free)
@@ -248,9 +259,7 @@ def _why_dropout(plan: _Plan) -> str:
 def _why_batch(plan: _Plan) -> str:
     if plan.batch_size < BATCH:
         return f"more streams would be shorter than {WINDOWS_PER_STREAM} windows"
-    if plan.batch_size > BATCH:
-        return f"there is time for more than {_count(LARGE_BATCH_FROM)} characters"
-    return "more of them would leave fewer steps"
+    return "more of them would leave too few steps"
 
 
 def _one_digit(number: float, rounding: Callable[[float], int]) -> int:
