@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from charrnn.config.schema import ModelConfig
+from charrnn.model.dropout import Dropout
 from charrnn.model.hidden import Hidden
 
 GATES = {"lstm": 4, "gru": 3, "rnn_tanh": 1, "rnn_relu": 1}
@@ -20,8 +21,8 @@ GATES = {"lstm": 4, "gru": 3, "rnn_tanh": 1, "rnn_relu": 1}
 class CharRNN(nn.Module):
     """A recurrent network over characters, built from one-layer torch RNNs.
 
-    Layer by layer rather than with ``num_layers``: dropout then is ``nn.Dropout``, whose random state is torch's
-    own and can be saved, which the state inside cuDNN's dropout cannot.
+    Layer by layer rather than with ``num_layers``: dropout then is a module, whose random state is torch's own and can
+    be saved, which the state inside cuDNN's dropout cannot.
     """
 
     def __init__(self, vocab_size: int, config: ModelConfig) -> None:
@@ -31,9 +32,9 @@ class CharRNN(nn.Module):
         self.embedding = nn.Embedding(vocab_size, config.embedding_size) if config.embedding_size else None
         input_sizes = [config.embedding_size or vocab_size] + [config.hidden_size] * (config.num_layers - 1)
         self.layers = nn.ModuleList(_make_layer(config.cell, size, config.hidden_size) for size in input_sizes)
-        self.input_dropout = nn.Dropout(config.dropout.input)
-        self.between_dropout = nn.Dropout(config.dropout.between)
-        self.output_dropout = nn.Dropout(config.dropout.output)
+        self.input_dropout = Dropout(config.dropout.input)
+        self.between_dropout = Dropout(config.dropout.between)
+        self.output_dropout = Dropout(config.dropout.output)
         self.decoder = nn.Linear(config.hidden_size, vocab_size)
         if config.tie_weights:
             # No second parameter at all, rather than a shared one: it is then saved and counted once.

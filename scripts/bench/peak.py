@@ -1,6 +1,6 @@
 """How much of this machine's matrix-product peak training uses, as a Markdown table.
 
-    .venv/bin/python scripts/bench/peak.py [--sizes 128 256 512 1024] [--batches 16 32] [--seconds 1.0] [--threads N]
+    .venv/bin/python scripts/bench/peak.py [--sizes 128 256 512 1024] [--batches 32 96] [--seconds 1.0] [--threads N]
 
 For LSTMs of these sizes: charrnn's own step (``Trainer.step``: forward, backward, clipping, Adam) and a bare
 ``nn.LSTM`` with a decoder, forward and backward. Both are counted as 3 * 2 * B * T * ((E + H) * 4H + H * V) operations
@@ -32,7 +32,7 @@ from charrnn.training.precision import has_amx
 from charrnn.training.process import prepare_process
 from charrnn.training.trainer import Trainer
 
-WINDOW, EMBEDDING, VOCABULARY = 48, 64, 65  # as shakespeare.yaml
+WINDOW, EMBEDDING, VOCABULARY = 24, 64, 65  # as shakespeare.yaml
 LARGE = (512, 1024, 2048)
 KINDS = {"fp32": torch.float32, "bf16": torch.bfloat16}
 TURNS = 5
@@ -42,7 +42,7 @@ Work = tuple[int, Callable[[], object]]  # operations, and what makes them
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--sizes", type=int, nargs="+", default=[128, 256, 512, 1024])
-    parser.add_argument("--batches", type=int, nargs="+", default=[16, 32])
+    parser.add_argument("--batches", type=int, nargs="+", default=[32, 96])
     parser.add_argument("--precisions", nargs="+", choices=list(KINDS), default=list(KINDS))
     parser.add_argument("--seconds", type=float, default=1.0, help="for each number")
     parser.add_argument("--threads", type=int, help="default: all")
