@@ -303,11 +303,21 @@ def test_the_clock_of_the_first_rank_ends_training() -> None:
     assert "Done:   reached its limit" in said
 
 
-def test_other_commands_run_once() -> None:
-    with Ranks(2, "config", "ls") as ranks:
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (("config", "ls"), "quickstart"),
+        (("train", "--help"), "--max-time"),
+        (("--help",), "doctor"),
+        (("--version",), "."),
+    ],
+    ids=["config ls", "train --help", "--help", "--version"],
+)
+def test_what_is_no_training_is_answered_once(words: tuple[str, ...], says: str) -> None:
+    with Ranks(2, *words) as ranks:
         assert ranks.codes() == [0, 0]
         voice, other = ranks.texts()
-    assert "quickstart" in voice
+    assert says in voice
     assert other == ""
 
 

@@ -8,6 +8,8 @@ from __future__ import annotations
 import os
 import sys
 import traceback
+from contextlib import ExitStack, redirect_stdout
+from pathlib import Path
 from typing import Any, NoReturn
 
 import click
@@ -78,7 +80,7 @@ for command in COMMANDS:
 def main() -> NoReturn:
     """The entry point: runs a command and turns every error into a message and an exit code."""
     try:
-        code = cli.main(standalone_mode=False)
+        code = _run()
     except click.ClickException as error:
         if is_first():
             error.show()
@@ -92,6 +94,14 @@ def main() -> NoReturn:
     except Exception as error:
         code = _show_crash(error)
     sys.exit(code if isinstance(code, int) else 0)
+
+
+def _run() -> Any:
+    """The command that was asked for. Of several processes rank 0 alone answers, also where click does (--help)."""
+    with ExitStack() as stack:
+        if not is_first():
+            stack.enter_context(redirect_stdout(stack.enter_context(Path(os.devnull).open("w"))))
+        return cli.main(standalone_mode=False)
 
 
 def _debugging() -> bool:

@@ -2,9 +2,9 @@
 
     .venv/bin/python scripts/bench/throughput.py [--config shakespeare.yaml] [--rounds 3] [--seconds 30]
 
-The bare loop is what one would write by hand: ``nn.LSTM``, fused AdamW, clipping, the same text as tensors in memory, no
-logging, no state reset. On a shared machine the same work varies by 1.5 times from one second to the next, so both run
-as whole processes that are stopped and continued in turn (SIGSTOP, SIGCONT), half a second each: neighbours
+The bare loop is what one would write by hand: ``nn.LSTM``, fused AdamW, clipping, the same text as tensors in memory,
+no logging, no state reset. On a shared machine the same work varies by 1.5 times from one second to the next, so both
+run as whole processes that are stopped and continued in turn (SIGSTOP, SIGCONT), half a second each: neighbours
 slow both alike. Compared are the steps each has made in its own half of the time. Both have as many threads as there
 are cores, which spin as OpenMP has it: left to itself, charrnn would take the other one for a program that wants the
 cores, and spin less. Exit code 1 below 0.95. Not for Windows.
