@@ -19,9 +19,9 @@ from charrnn.training.precision import choose_device
 from charrnn.training.process import prepare_process
 from charrnn.training.trainer import Trainer
 
-BUDGET_SECONDS = 0.6  # for all numbers together; every one has a turn at least
+BUDGET_SECONDS = 0.35  # for all numbers together; every one has a turn at least
 TURN_SECONDS = 0.02
-TURNS = 12  # enough where steps are so short that the budget would allow more
+TURNS = 8  # enough where steps are so short that the budget would allow more
 LEVEL = 1.05  # a number must be this many times as fast as the default to be preferred to it
 LONG = 0.5  # seconds; a warm-up that took so long says enough
 
@@ -42,7 +42,7 @@ def choose_threads(ids: Ids, vocab_size: int, config: Config) -> ThreadChoice | 
     """Measure and choose; None where there is nothing to choose: a number in the config, a GPU, or one core.
 
     A throw-away trainer takes the steps, and torch's generator is as it was: the training that follows is bit for bit
-    the one with this number in its config. Takes 0.6 seconds, or two steps for each number.
+    the one with this number in its config. Takes 0.35 seconds, or two steps for each number.
 
     Raises:
         DataError, UsageError: as ``Trainer``.
