@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from charrnn.errors import DataError
 from charrnn.text.encoded import Ids, let_go
-from charrnn.text.streams import WINDOWS_RESIDENT, Streams
+from charrnn.text.streams import Streams
 
 repeatable = settings(deadline=None, derandomize=True, database=None, suppress_health_check=[HealthCheck.too_slow])
 Window = tuple[np.ndarray, np.ndarray]
@@ -257,9 +257,12 @@ def test_a_saved_count_that_is_none(value: object) -> None:
             streams.load_state_dict({"position": 0, "epoch": 0, key: value})
 
 
-def test_pages_are_let_go_from_time_to_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is read of a mapped text is given back, and comes back when it is read again."""
-    numbered(3000).tofile(tmp_path / "ids")
+@pytest.mark.parametrize("ahead", [0, 6, 40, 10**6])
+def test_a_mapped_text_is_touched_stream_after_stream_and_let_go(
+    ahead: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However much is read ahead, windows are what they are; also after a jump."""
+    numbered(300).tofile(tmp_path / "ids")
     mapped: Ids = np.memmap(tmp_path / "ids", dtype=np.uint16, mode="r")
     given_back: list[Ids] = []
 
@@ -268,7 +271,16 @@ def test_pages_are_let_go_from_time_to_time(tmp_path: Path, monkeypatch: pytest.
         let_go(ids)
 
     monkeypatch.setattr("charrnn.text.streams.let_go", notice)
-    streams, plain = Streams(mapped, 2, 2), Streams(numbered(3000), 2, 2)
-    for window in range(1, 3 * WINDOWS_RESIDENT + 1):
-        np.testing.assert_array_equal(streams.next(seeded())[0], plain.next(seeded())[0])
-        assert sum(ids is mapped for ids in given_back) == window // WINDOWS_RESIDENT
+    plain = Streams(numbered(300), 2, 7)  # its 149 columns fit into what is usually read ahead
+    monkeypatch.setattr("charrnn.text.streams.READ_AHEAD", ahead)
+    streams = Streams(mapped, 2, 7)
+    for window in range(60):
+        if window == 50:
+            for one in (streams, plain):
+                one.load_state_dict({"position": 14, "epoch": 5})
+        for ours, theirs in zip(streams.next(seeded()), plain.next(seeded()), strict=True):
+            np.testing.assert_array_equal(ours, theirs)
+    of_mapped = sum(ids is mapped for ids in given_back)
+    per_pass = {0: 22, 6: 22, 40: 11, 10**6: 1}[ahead]  # copies: 22 windows of 8 columns; of 20; of all
+    assert of_mapped >= 2 * per_pass  # both rows, each time
+    assert of_mapped <= 2 * 4 * per_pass  # 60 windows are three passes, and a jump

@@ -28,7 +28,7 @@ FULL_LENGTH_PROBABILITY = 0.95
 LENGTH_STANDARD_DEVIATION = 5.0
 SHORTEST_WINDOW = 5
 LARGEST_COUNT = 2**63
-WINDOWS_RESIDENT = 256  # after so many their pages are let go: over a long training all of a text would gather
+READ_AHEAD = 2**19  # ids of all streams together that are copied at a time
 
 
 class Streams:
@@ -52,7 +52,8 @@ class Streams:
         self.random_seq_len = random_seq_len
         self.length = (len(ids) - 1) // batch_size
         self._ids = ids
-        self._windows = 0
+        self._ahead = np.empty((batch_size, 0), ids.dtype)  # a copy of the rows from the column ``_ahead_from`` on
+        self._ahead_from = 0
         # One view onto the (mapped) ids: row b is stream b with its last target. Nothing is copied.
         self._rows = np.lib.stride_tricks.as_strided(
             ids,
@@ -74,13 +75,24 @@ class Streams:
             self.position = 0
             self.epoch += 1
         size = min(self._draw_length(generator), self.length - self.position)
-        window = self._rows[:, self.position : self.position + size + 1].astype(np.int64)
+        both = torch.from_numpy(self._columns(self.position, size + 1).astype(np.int64))
         self.position += size
-        self._windows += 1
-        if self._windows % WINDOWS_RESIDENT == 0:
-            let_go(self._ids)
-        both = torch.from_numpy(window)
         return both[:, :-1], both[:, 1:]
+
+    def _columns(self, first: int, count: int) -> Ids:
+        """Some columns of all rows, (B, count), copied with many that follow.
+
+        Every place of a mapped text that is touched makes about a megabyte of it resident: so the text is touched
+        seldom, stream after stream, and let go each time.
+        """
+        offset = first - self._ahead_from
+        if offset < 0 or offset + count > self._ahead.shape[1]:
+            many = min(max(count, READ_AHEAD // self.batch_size), self.length + 1 - first)
+            self._ahead, self._ahead_from, offset = np.empty((self.batch_size, many), self._ids.dtype), first, 0
+            for row, copy in zip(self._rows, self._ahead, strict=True):
+                copy[:] = row[first : first + many]
+                let_go(self._ids)
+        return self._ahead[:, offset : offset + count]
 
     def ahead(self, count: int) -> Tensor:
         """The next ``count`` characters of each stream and one more, (B, count + 1) int64, or what is left of them;
