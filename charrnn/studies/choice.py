@@ -48,7 +48,7 @@ DROPOUT = (
     (100, 0.3, 0.5),
     (150, 0.4, 0.6),
 )
-SEQ_LEN = 24  # what the gradient reaches back; the fewer time steps a window has, the faster it is
+SEQ_LEN = 24  # most of the gradient through time lies within; the fewer time steps a window has, the faster it is
 BATCH = 96  # streams
 WINDOWS_PER_STREAM = 10  # at least: a carried state is worth little in streams of a few windows
 RATE, RATE_AT, RATES = 1.4e-2, 384, (2e-3, 2e-2)  # of RATE_AT units and BATCH streams; lowest and highest
