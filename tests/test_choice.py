@@ -169,7 +169,8 @@ class TestWhatIsChosen:
         between = math.ceil(steps / config.run.eval_every) - 1
         assert between * cost <= EVALUATION_SHARE * seconds
         assert between <= 20
-        assert config.run.log_every == 1 or 0.5 <= config.run.log_every / (steps / seconds) <= 1
+        a_second = config.run.log_every / (steps / seconds)
+        assert config.run.log_every == 1 or 0.5 <= a_second <= 1 + 1e-12  # rounding
 
     def test_a_short_training_warms_up_for_a_tenth(self) -> None:
         assert chosen(facts(), {"training.max_steps": 200}).training.warmup_steps == 20

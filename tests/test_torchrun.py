@@ -14,13 +14,16 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 
+from charrnn.cli._ranks import SharedInterrupts
+from charrnn.errors import CharRNNError
 from charrnn.runs.checkpoint import read_checkpoint
 from charrnn.runs.directory import RunFolder
 from charrnn.runs.metrics import Row
@@ -319,6 +322,19 @@ def test_what_is_no_training_is_answered_once(words: tuple[str, ...], says: str)
         voice, other = ranks.texts()
     assert says in voice
     assert other == ""
+
+
+@pytest.mark.parametrize("fails", [True, False])
+def test_a_failed_job_says_so_before_torchrun_ends_it(fails: bool) -> None:
+    """Its SIGTERM may come between the error and its message."""
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        with suppress(CharRNNError), SharedInterrupts(SimpleNamespace()):  # type: ignore[arg-type]
+            if fails:
+                raise CharRNNError("rank 0 lost another process")
+        assert signal.getsignal(signal.SIGTERM) == (signal.SIG_IGN if fails else before)
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 @pytest.fixture

@@ -6,6 +6,7 @@ Only rank 0 reads the command line and speaks; see ``charrnn/training/ranks.py``
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -81,3 +82,9 @@ class SharedInterrupts(Interrupts):
         self._ranks.keep_in_touch()
         self.received = self.received or self._ranks.asked_to_stop or None
         return super().__call__()
+
+    def __exit__(self, *error: object) -> None:
+        super().__exit__(*error)
+        if any(error):
+            # torchrun ends whoever is left of a failed job, a moment later; but first it is to be said what failed.
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)
