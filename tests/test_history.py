@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Iterable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +14,7 @@ from charrnn.config.schema import Config
 from charrnn.errors import DivergedError
 from charrnn.runs.directory import RunFolder
 from charrnn.runs.history import read_history
-from charrnn.runs.metrics import json_line, read_metrics
+from charrnn.runs.metrics import Row, json_line, read_metrics, read_outline
 from charrnn.studies.doctor.examination import open_run
 from charrnn.text.places import Places
 from tests.conftest import make_config
@@ -28,6 +30,15 @@ def observed(step: int, **tensors: dict[str, float]) -> dict[str, Any]:
 
 
 class TestRows:
+    @pytest.mark.parametrize("read", [read_metrics, read_outline])
+    def test_a_line_that_is_finished_while_it_is_read(
+        self, read: Callable[[Path], Iterable[Row]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """At the end of a file that grows, a file object gives half a line first, and its rest if asked again."""
+        pieces = [b'{"step": 1, "val_loss": 2.0}\n', b'{"step": 2, "val_', b'loss": 1.0}\n', b'{"step": 3}\n']
+        monkeypatch.setattr(Path, "open", lambda *_: nullcontext(iter(pieces)))
+        assert list(read(tmp_path / "metrics.jsonl")) == [{"step": 1, "val_loss": 2.0}]
+
     def test_sorts(self) -> None:
         rows = [observed(5), log(7), {"step": 7, "val_loss": 2.5}, {"step": 5, "rollback": 1, "lr_factor": 0.5}]
         history = read_history([*rows, {"step": 9, "steps_not_finite": 2}])

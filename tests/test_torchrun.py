@@ -217,6 +217,26 @@ def test_a_killed_rank_ends_the_training(killed: int) -> None:
     assert last("run")["steps"] == steps + 5
 
 
+def _be_impatient() -> None:
+    from charrnn.cli import _ranks
+
+    _ranks.STUCK_SECONDS = 0.5
+
+
+@pytest.mark.parametrize("silent", [0, 1])
+def test_a_signal_ends_a_rank_that_waits_for_a_silent_one(silent: int) -> None:
+    """As for a machine without power, or where gloo misses that a connection was closed."""
+    with Ranks(2, *START, "run", *LONG, prepare=_be_impatient) as ranks:
+        until("run", 20, ranks.children[0])
+        ranks.children[silent].send(signal.SIGSTOP)
+        waiting = ranks.children[1 - silent]
+        assert waiting.wait(1.0) is None, "nothing tells it"
+        waiting.send(signal.SIGTERM)
+        assert waiting.wait() == 1
+        said = ranks.texts()[1 - silent]
+    assert len(re.findall(f"^error: rank {1 - silent} lost another process.*--resume", said, re.MULTILINE)) == 1, said
+
+
 def _speak_at_every_chance() -> None:
     from charrnn.training import ranks
 

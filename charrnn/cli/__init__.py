@@ -15,7 +15,7 @@ from typing import Any, NoReturn
 import click
 
 from charrnn.cli._ranks import is_first
-from charrnn.cli._terminal import printable
+from charrnn.cli._terminal import debugging, printable, show_error
 from charrnn.cli.compare import compare
 from charrnn.cli.completion import completion
 from charrnn.cli.config import config
@@ -31,7 +31,7 @@ from charrnn.cli.runs import runs
 from charrnn.cli.sample import sample
 from charrnn.cli.swarm import swarm
 from charrnn.cli.train import train
-from charrnn.errors import CharRNNError, ConfigError, Interrupted
+from charrnn.errors import CharRNNError
 
 
 class _Commands(click.Group):
@@ -88,9 +88,9 @@ def main() -> NoReturn:
     except (click.Abort, KeyboardInterrupt):
         code = 130
     except CharRNNError as error:
-        code = _show_error(error)
+        code = show_error(error)
     except OSError as error:
-        code = _show_error(CharRNNError(f"{error.filename or 'input or output'}: {error.strerror or error}"))
+        code = show_error(CharRNNError(f"{error.filename or 'input or output'}: {error.strerror or error}"))
     except Exception as error:
         code = _show_crash(error)
     sys.exit(code if isinstance(code, int) else 0)
@@ -104,24 +104,9 @@ def _run() -> Any:
         return cli.main(standalone_mode=False)
 
 
-def _debugging() -> bool:
-    return "--debug" in sys.argv[1:]
-
-
-def _show_error(error: CharRNNError) -> int:
-    if _debugging():
-        traceback.print_exception(error)
-    # An interruption that was saved is what the user asked for, not an error.
-    mark = "charrnn:" if isinstance(error, Interrupted) else click.style("error:", fg="red", bold=True)
-    lines = error.problems if isinstance(error, ConfigError) else [str(error)]
-    for line in lines:
-        click.echo(f"{mark} {printable(line)}", err=True, color=False if os.environ.get("NO_COLOR") else None)
-    return error.exit_code
-
-
 def _show_crash(error: Exception) -> int:
     """What nobody foresaw: still one line, and how to learn more."""
-    if _debugging():
+    if debugging():
         traceback.print_exception(error)
     cause = printable(" ".join(str(error).split())[:300])
     click.echo(f"internal error: {type(error).__name__}: {cause}; run 'charrnn --debug ...' to see where", err=True)

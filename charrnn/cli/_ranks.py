@@ -7,17 +7,21 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from charrnn.cli._interrupts import Interrupts
+from charrnn.cli._terminal import show_error
 
 if TYPE_CHECKING:
     from charrnn.training.ranks import Ranks
 
 # What torchrun sets, and whoever starts the processes in another way has to.
 VARIABLES = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
+STUCK_SECONDS = 15.0  # of waiting for another process, after a signal; torchrun kills after 30
 
 
 def size() -> int:
@@ -45,8 +49,8 @@ def leading() -> Iterator[Ranks | None]:
         if ranks.leads:
             yield ranks
         else:
-            with Interrupts() as interrupts:
-                follow(ranks, Places.from_environment(), lambda: interrupts.received or 0)
+            with SharedInterrupts(ranks) as interrupts:
+                follow(ranks, Places.from_environment(), interrupts.poll)
             raise SystemExit(0)  # rank 0 alone says how it ended
 
 
@@ -71,20 +75,51 @@ def other_ranks(state: dict[str, Any], ranks: Ranks | None) -> str | None:
 
 
 class SharedInterrupts(Interrupts):
-    """As ``Interrupts``, for a signal to any of the processes."""
+    """As ``Interrupts``, for a signal to any of the processes; and a way out where they wait for one that is gone.
+
+    Mostly that is an error at once. But nobody tells of a machine that has lost its power; and gloo may miss that a
+    connection was closed, if it was just about to send (``Pair::signalException`` forgets what waits in its queue).
+    Then Python's handlers do not run either, for all that Ctrl-C or torchrun may send: a thread has to look.
+    """
 
     def __init__(self, ranks: Ranks) -> None:
         super().__init__()
         self._ranks = ranks
+        self._moves = threading.Event()
+        self._over = False
 
     def __call__(self) -> bool:
         """Whether to stop; lets the other processes know that this one is alive."""
         self._ranks.keep_in_touch()
+        return self.poll() != 0
+
+    def poll(self) -> int:
+        """The number of the signal that any process has got, 0 while there is none."""
+        self._moves.set()
         self.received = self.received or self._ranks.asked_to_stop or None
-        return super().__call__()
+        return self.received or 0
+
+    def __enter__(self) -> SharedInterrupts:
+        super().__enter__()
+        self._signals, self._wakeup = socket.socketpair()
+        self._wakeup.setblocking(False)
+        signal.set_wakeup_fd(self._wakeup.fileno(), warn_on_full_buffer=False)
+        threading.Thread(target=self._watch, name="way out", daemon=True).start()
+        return self
 
     def __exit__(self, *error: object) -> None:
         super().__exit__(*error)
+        self._over = True
+        signal.set_wakeup_fd(-1)
+        self._wakeup.close()
         if any(error):
             # torchrun ends whoever is left of a failed job, a moment later; but first it is to be said what failed.
             signal.signal(signal.SIGTERM, signal.SIG_IGN)
+
+    def _watch(self) -> None:
+        """Leave if the main thread does not get on after a signal."""
+        with self._signals as signals:
+            while signals.recv(1):
+                self._moves.clear()
+                if not self._moves.wait(STUCK_SECONDS) and not self._over:
+                    os._exit(show_error(self._ranks.loss_of_another()))

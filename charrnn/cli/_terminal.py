@@ -6,6 +6,7 @@ import math
 import os
 import sys
 import time
+import traceback
 from collections.abc import Callable
 from typing import Any
 
@@ -13,7 +14,7 @@ import click
 from tqdm import tqdm
 
 from charrnn.cli._interrupts import Interrupts
-from charrnn.errors import Interrupted
+from charrnn.errors import CharRNNError, ConfigError, Interrupted
 
 PLAIN_LINE_SECONDS = 10.0
 STUDY_BAR = "{percentage:3.0f}%|{bar:24}| {desc}, {remaining} left"
@@ -191,6 +192,23 @@ def format_bytes(count: float) -> str:
 def warn(text: str) -> None:
     """A warning in plain sight."""
     click.echo(f"{click.style('warning:', fg='yellow', bold=True)} {printable(text)}", err=True)
+
+
+def show_error(error: CharRNNError) -> int:
+    """What went wrong, a line each, and the exit code for it."""
+    if debugging():
+        traceback.print_exception(error)
+    # An interruption that was saved is what the user asked for, not an error.
+    mark = "charrnn:" if isinstance(error, Interrupted) else click.style("error:", fg="red", bold=True)
+    lines = error.problems if isinstance(error, ConfigError) else [str(error)]
+    for line in lines:
+        click.echo(f"{mark} {printable(line)}", err=True, color=False if os.environ.get("NO_COLOR") else None)
+    return error.exit_code
+
+
+def debugging() -> bool:
+    """Whether tracebacks were asked for."""
+    return "--debug" in sys.argv[1:]
 
 
 def say(text: str) -> None:

@@ -39,8 +39,9 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterator
+from itertools import takewhile
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from charrnn.errors import CheckpointError
 
@@ -72,9 +73,9 @@ def read_metrics(path: Path, length: int | None = None) -> Iterator[Row]:
     """
     end = 0
     with path.open("rb") as file:
-        for number, line in enumerate(file, start=1):
+        for number, line in enumerate(_whole_lines(file), start=1):
             end += len(line)
-            if line.endswith(b"\n") and (length is None or end <= length):
+            if length is None or end <= length:
                 yield _row(line.decode(errors="replace"), f"{path}:{number}")
 
 
@@ -87,13 +88,17 @@ def read_outline(path: Path) -> list[Row]:
     """
     last, kept = (0, b""), {}
     with path.open("rb") as file:
-        for number, line in enumerate(file, start=1):
-            if line.endswith(b"\n"):
-                last = number, line
-                if b'"val_loss' in line or b'"steps_not_finite"' in line:
-                    kept[number] = line
+        for number, line in enumerate(_whole_lines(file), start=1):
+            last = number, line
+            if b'"val_loss' in line or b'"steps_not_finite"' in line:
+                kept[number] = line
     rows = [(number, line) for number, line in sorted({**kept, last[0]: last[1]}.items()) if line]
     return [_row(line.decode("utf-8", "replace"), f"{path}:{number}") for number, line in rows]
+
+
+def _whole_lines(file: BinaryIO) -> Iterator[bytes]:
+    """The finished lines. What follows an unfinished one, written while this reads, is its rest and no line."""
+    return takewhile(lambda line: line.endswith(b"\n"), file)
 
 
 def _row(line: str, where: str) -> Row:

@@ -141,12 +141,14 @@ class Ranks:
             self.broken = True
             if not _is_about_another_rank(error):
                 raise
-            if is_first:
-                raise CharRNNError(
-                    f"rank {self.rank} lost another process of this training: it was killed, or its machine is gone; "
-                    "the saved checkpoints are intact; go on with --resume RUN and as many processes as you like"
-                ) from error
-            raise SystemExit(CharRNNError.exit_code) from error
+            raise self.loss_of_another() if is_first else SystemExit(CharRNNError.exit_code) from error
+
+    def loss_of_another(self) -> CharRNNError:
+        """What to say where this rank cannot go on without another one."""
+        return CharRNNError(
+            f"rank {self.rank} lost another process of this training: it was killed, or its machine is gone; "
+            "the saved checkpoints are intact; go on with --resume RUN and as many processes as you like"
+        )
 
     def _is_first_to_fail(self) -> bool:
         with suppress(RuntimeError):  # whoever kept the store may be gone as well
