@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 from torch import Tensor
 
@@ -16,6 +17,7 @@ from charrnn.runs.keeping import newest_whole
 from charrnn.runs.metrics import Row, read_metrics
 from charrnn.text.places import Places
 from charrnn.training.loop import Loop, Outcome
+from charrnn.training.precision import has_bf16_lstm
 from charrnn.training.session import Session, new_session, resume_session, start_run
 
 # What a log line holds; the line of an interval that was cut short has the first ones only.
@@ -23,6 +25,8 @@ LOG_KEYS = {"step", "epoch", "seconds", "train_loss", "train_loss_max", "lr", "g
 LOG_KEYS |= {"grad_norm_p99", "clipped", "chars_per_sec"}
 OBSERVED_KEYS = {"loss_by_position", "taught_positions", "carried_streams", "largest_logit", "largest_state"}
 OBSERVED_KEYS |= {"zero_gradients", "optimizer_steps", "tensors"}
+
+needs_bf16_lstm = pytest.mark.skipif(not has_bf16_lstm(), reason="this processor cannot compute LSTMs in bfloat16")
 
 
 def write_checkpoint(path: Path, state: State) -> None:

@@ -255,7 +255,8 @@ def test_loss_is_that_of_the_equations() -> None:
     torch.manual_seed(1)
     vocabulary = Vocabulary("characters", "abc ")
     network = CharRNN(len(vocabulary), config.model).eval()
-    model = api.TrainedModel(Path("x"), network, vocabulary, config, {}, {}, 1, None)
+    facts: dict[str, Any] = {"path": Path("x"), "corpus": {}, "baselines": {}, "steps": 1, "val_loss": None}
+    model = api.TrainedModel(model=network, vocabulary=vocabulary, config=config, **facts)
     text = "ab cab  acb" * 30
     ids = torch.tensor(["abc ".index(one) for one in text])[None]
     logits, _ = reference_forward(network, ids[:, :-1], network.zero_hidden(1))

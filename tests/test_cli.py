@@ -369,6 +369,31 @@ class TestSample:
         assert sample() == sample() != sample("--seed", "2")
         assert sample("--seed", "2") == sample("--seed", "2")
 
+    @pytest.mark.parametrize(
+        ("words", "light"),
+        [((), True), (("--device", "cpu"), True), (("--num", "2"), False), (("--prompt", "cat " * 251), False)],
+    )
+    def test_one_sample_needs_no_torch(self, words: tuple[str, ...], light: bool) -> None:
+        code = "import sys; from charrnn.cli import cli; cli(standalone_mode=False); print('torch' in sys.modules)"
+        command = [sys.executable, "-c", code, "sample", "--checkpoint", "run", "--length", "3", *words]
+        found = subprocess.run(command, capture_output=True, text=True, check=True)
+        assert found.stdout.splitlines()[-1] == str(not light)
+
+    def test_what_is_wrong_with_a_checkpoint_is_said_without_torch(self) -> None:
+        code = "import sys; from charrnn.cli import main; sys.modules['torch'] = None; main()"
+        Path("damaged").write_bytes(Path("run/checkpoints/best.safetensors").read_bytes()[:-1])
+        for name, cause in (("nowhere", "no such"), ("damaged", "damaged")):
+            command = [sys.executable, "-c", code, "sample", "--checkpoint", name]
+            found = subprocess.run(command, capture_output=True, text=True, check=False)
+            assert found.returncode == 2
+            assert cause in found.stderr
+
+    @pytest.mark.parametrize("words", [(), ("--prompt", "the cat"), ("--top-p", "0.9", "--temperature", "1")])
+    def test_with_torch_the_same_text(self, words: tuple[str, ...], monkeypatch: pytest.MonkeyPatch) -> None:
+        without = sample(*words)
+        monkeypatch.setattr(sys.modules["charrnn.cli.sample"], "LONGEST_PROMPT", -1)
+        assert sample(*words) == without
+
     def test_nothing_but_the_text(self) -> None:
         result = done("sample", "--checkpoint", "run", "--length", "30", "--prompt", "the")
         assert result.err == ""
@@ -415,7 +440,8 @@ class TestSample:
         assert sample("--prompt", "-", stdin=b"the cat\n") == expected
         assert sample("--prompt-file", "prompt.txt") == expected
         done("train", "--resume", "run", "--set", "training.max_steps=200")  # after 20 steps nothing depends on it
-        assert sample("--prompt", "th")[2:] != sample("--prompt", "ca")[2:]
+        first, other = (samples("--prompt", prompt, "--length", "1", "--num", "200") for prompt in ("th", "ca"))
+        assert first != other
 
     def test_the_checkpoint_may_be_a_file_or_its_run(self) -> None:
         by_file = done("sample", "--checkpoint", "run/checkpoints/best.safetensors", "--length", "30").out

@@ -30,7 +30,7 @@ from charrnn.studies.doctor.probes.through_time import SMALL, Profile, gradient_
 from charrnn.text.encoded import EncodedText, Ids
 from charrnn.text.vocabulary import Vocabulary
 from charrnn.training.precision import Precision
-from tests.helpers import differences
+from tests.helpers import differences, needs_bf16_lstm
 
 SYMBOLS, UNITS = 7, 8
 FP32, BF16 = Precision("fp32", "", "cpu"), Precision("bf16", "", "cpu")
@@ -402,6 +402,7 @@ class TestNumerics:
         assert loss < 1e-5
         assert 0 < gradient < 1e-4
 
+    @needs_bf16_lstm
     def test_bfloat16_shows(self) -> None:
         loss, gradient = self.of(a_model("lstm"), BF16)
         assert 1e-5 < loss < 0.05

@@ -16,6 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from charrnn.config.schema import Config, TrainingConfig
+from charrnn.errors import UsageError
 from charrnn.studies.doctor import questions, trials
 from charrnn.studies.doctor.questions import FEWEST_STEPS, MOST_STEPS, QUESTIONS, SEEDS, ask, compare
 from charrnn.studies.doctor.trials import Lab, Trials, changed, memorise, run_trials, untrained
@@ -202,7 +203,8 @@ def stub(config: Config, fits: Callable[[Config], bool] = lambda _: True) -> Any
 
 class TestAsk:
     @pytest.mark.parametrize("name", list(QUESTIONS))
-    def test_every_variant_from_every_seed(self, name: str) -> None:
+    def test_every_variant_from_every_seed(self, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("charrnn.training.precision.has_bf16_lstm", lambda: True)
         lab, shares = stub(make_config("x", "training.seq_len=16", "training.betas=[0.8,0.9]")), []
 
         def advanced(stage: str, share: float) -> None:
@@ -228,6 +230,15 @@ class TestAsk:
         for number, answer in enumerate(answers, start=2):
             assert answer.losses_against == pytest.approx([2.1 + seed for seed in range(SEEDS)])
             assert answer.losses == pytest.approx([2 + 0.1 * number + seed for seed in range(SEEDS)])
+
+    def test_what_this_processor_cannot_do_is_refused_before_anything_is_trained(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("charrnn.training.precision.has_bf16_lstm", lambda: False)
+        lab = stub(make_config("x"))
+        with pytest.raises(UsageError, match="bf16: this processor cannot"):
+            ask("precision", lab, lambda *_: None)
+        assert lab.asked == []
 
     def test_windows_longer_than_the_text_are_not_tried(self) -> None:
         """Rather than refused after the others have been trained for a minute."""

@@ -29,7 +29,16 @@ from charrnn.training.loop import Outcome
 from charrnn.training.score import Score
 from charrnn.training.session import Session, config_in, resume_session
 from tests.conftest import TEXT, make_config
-from tests.helpers import begin, comparable_rows, differences, resumed, stop_at, train, write_checkpoint
+from tests.helpers import (
+    begin,
+    comparable_rows,
+    differences,
+    needs_bf16_lstm,
+    resumed,
+    stop_at,
+    train,
+    write_checkpoint,
+)
 
 STEPS = 40
 TWO_EPOCHS = TEXT[:858]  # so long that 40 steps of about 10 characters in 4 streams pass over it twice
@@ -143,7 +152,7 @@ def test_interrupted_at_every_look_of_an_evaluation(step: int, golden: Golden) -
 @pytest.mark.parametrize(
     "changes",
     [
-        ["model.cell=lstm", "training.precision=bf16"],
+        pytest.param(["model.cell=lstm", "training.precision=bf16"], marks=needs_bf16_lstm),
         ["model.tie_weights=true", "model.embedding_size=8", "model.skip_connections=true"],
         ["training.optimizer=sgd", "training.schedule=triangular2", "training.warmup_steps=5"],
         ["corpus.vocabulary=bytes", "model.embedding_size=0", "training.grad_clip=null"],

@@ -15,6 +15,7 @@ import pytest
 import torch
 import yaml
 from safetensors import safe_open
+from safetensors.torch import load_file, save_file
 
 from charrnn.config.schema import Config
 from charrnn.errors import CharRNNError, CheckpointError, UsageError
@@ -57,7 +58,16 @@ def make_saved(
         for parameter in model.parameters():
             parameter.uniform_(-0.5, 0.5)
     entropies = {"uniform": math.log(len(vocabulary)), "unigram": 1.25}
-    return SavedModel(Path("x.safetensors"), model, vocabulary, config, TEXT, entropies, 40, 1.5)
+    return SavedModel(
+        path=Path("x.safetensors"),
+        model=model,
+        vocabulary=vocabulary,
+        config=config,
+        corpus=TEXT,
+        baselines=entropies,
+        steps=40,
+        val_loss=1.5,
+    )
 
 
 @pytest.fixture
@@ -288,6 +298,18 @@ def test_weights_of_another_shape_are_refused() -> None:
     with pytest.raises(CheckpointError, match="size mismatch"):
         load_model(Path("there"), CPU)
     assert read_hub_folder(Path("there"))["trainer"]["steps"] == 40
+
+
+def test_weights_of_half_the_width_are_read_as_well(run_folder: Path) -> None:
+    """Which somebody else may have made of ours; numpy does not know them."""
+    assert run("export", "--checkpoint", run_folder, "--format", "safetensors").code == 0
+    words = ("sample", "--checkpoint", "cats-export", "--temperature", "0", "--length", "30")
+    file = Path("cats-export/model.safetensors")
+    weights = load_file(file)
+    for width in (torch.float16, torch.bfloat16):
+        save_file({name: tensor.to(width) for name, tensor in weights.items()}, file)
+        result = run(*words)
+        assert (result.code, len(result.out.rstrip("\n"))) == (0, 30), result.err
 
 
 def test_the_command_writes_a_folder(run_folder: Path, text_file: Path) -> None:

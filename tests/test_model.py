@@ -12,6 +12,7 @@ from charrnn.config.schema import ModelConfig
 from charrnn.model.charrnn import CharRNN, cross_entropy
 from charrnn.model.hidden import expand, keep_streams
 from charrnn.model.reference import reference_forward
+from tests.helpers import needs_bf16_lstm
 
 VOCAB, STREAMS, WINDOW = 11, 3, 7
 CELLS = ["lstm", "gru", "rnn_tanh", "rnn_relu"]
@@ -120,6 +121,7 @@ def test_dropout_acts_in_training_only(place: str) -> None:
     assert torch.equal(model(x, hidden)[0], model(x, hidden)[0])
 
 
+@needs_bf16_lstm
 def test_bf16_autocast_is_close_and_carries_float32() -> None:
     model = build().eval()
     x, _ = batch()

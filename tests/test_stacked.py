@@ -262,7 +262,8 @@ def test_the_model_of_a_bee_is_the_callers_own() -> None:
         ("training.precision=bf16", "bf16"),
     ],
 )
-def test_what_cannot_be_stacked_is_told_why(assignment: str, reason: str) -> None:
+def test_what_cannot_be_stacked_is_told_why(assignment: str, reason: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("charrnn.training.precision.has_bf16_lstm", lambda: True)
     assert why_not_stacked(make_config("unused", *PLAIN)) is None
     assert reason in (why_not_stacked(make_config("unused", *PLAIN, assignment)) or "")
 

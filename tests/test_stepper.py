@@ -18,11 +18,12 @@ from charrnn.config.schema import ModelConfig, SamplingConfig
 from charrnn.errors import CharRNNError
 from charrnn.model.charrnn import CharRNN
 from charrnn.model.reference import reference_forward
+from charrnn.model.weights import Weights, aligned, make_buffer, shapes, weights_of
 from charrnn.sampling import cells, stepper
 from charrnn.sampling.cells import Product
-from charrnn.sampling.decoding import choose, probabilities
+from charrnn.sampling.plain import PlainStepper, make_stepper
 from charrnn.sampling.sampler import generate, sample_text
-from charrnn.sampling.stepper import FastStepper, PlainStepper, make_stepper
+from charrnn.sampling.stepper import FastReader, FastStepper, Stepper, is_light
 from charrnn.text.vocabulary import Vocabulary
 
 VOCAB_SIZE, HIDDEN, LENGTH = 11, 12, 300
@@ -51,8 +52,12 @@ def make_ids(num: int, length: int = LENGTH, seed: int = 2) -> Tensor:
 
 def step_through(model: CharRNN, ids: Tensor, hidden: tuple[Tensor, ...]) -> Tensor:
     """Logits of the fast way, (N, T, V)."""
-    fast = FastStepper(model, hidden)
-    return torch.stack([fast.step(column).clone() for column in ids.unbind(1)], dim=1)
+    return all_steps(FastStepper(weights_of(model), [part.numpy() for part in hidden]), ids)
+
+
+def all_steps(stepper: Stepper, ids: Tensor) -> Tensor:
+    """(N, T, V)."""
+    return torch.from_numpy(np.stack([stepper.step(column).copy() for column in ids.t().numpy()], axis=1))
 
 
 @torch.no_grad()
@@ -97,8 +102,7 @@ class TestLogits:
     @pytest.mark.parametrize("num", [1, 2])
     def test_both_ways_agree(self, num: int) -> None:
         model, ids = make_model(num_layers=2), make_ids(num, 50)
-        plain = PlainStepper(model, some_state(model, num))
-        expected = torch.stack([plain.step(column) for column in ids.unbind(1)], dim=1)
+        expected = all_steps(PlainStepper(model, some_state(model, num)), ids)
         assert (step_through(model, ids, some_state(model, num)) - expected).abs().max() < 1e-5
 
     def test_saturated_gates(self) -> None:
@@ -133,12 +137,12 @@ class TestProduct:
     def test_whatever_the_blocks(self, monkeypatch: pytest.MonkeyPatch, num: int, block: int) -> None:
         monkeypatch.setattr(cells, "BLOCK", block)
         generator = torch.Generator().manual_seed(4)
-        weight, source = torch.randn(17, 10, generator=generator), np.empty((num, 10), np.float32)
+        weight, source = torch.randn(17, 10, generator=generator).numpy(), np.empty((num, 10), np.float32)
         product = Product(weight, source)
         for _ in range(3):  # there and back
             source[:] = torch.randn(num, 10, generator=generator).numpy()
             assert product() is product.result
-            np.testing.assert_allclose(product.result, source @ weight.numpy().T, rtol=1e-5, atol=1e-5)
+            np.testing.assert_allclose(product.result, source @ weight.T, rtol=1e-5, atol=1e-5)
 
     def test_blocks_are_small_enough_for_one_thread(self) -> None:
         """OpenBLAS shares out products of more than 460,800 numbers (interface/gemv.c)."""
@@ -209,20 +213,63 @@ class TestGenerate:
             with torch.no_grad():
                 model.recurrent_layers[1].get_parameter("weight_hh_l0").fill_(value)
                 model.decoder.weight.fill_(value)
-            fast = FastStepper(model, some_state(model, num))
-            assert not torch.isfinite(fast.step(torch.zeros(num, dtype=torch.long))).any()
+            assert not torch.isfinite(step_through(model, make_ids(num, 1), some_state(model, num))).any()
         assert not recwarn.list
 
 
-class TestChoose:
-    @pytest.mark.parametrize("config", [SamplingConfig(), SamplingConfig(top_k=4), SamplingConfig(top_p=0.7)])
-    def test_draws_as_multinomial_does(self, config: SamplingConfig) -> None:
-        logits = torch.randn(40, 9, generator=torch.Generator().manual_seed(5)) * 3
-        ours, theirs = torch.Generator().manual_seed(6), torch.Generator().manual_seed(6)
-        for _ in range(20):
-            expected = torch.multinomial(probabilities(logits, config), 1, generator=theirs).squeeze(-1)
-            assert torch.equal(choose(logits, config, ours), expected)
+class TestWeights:
+    @pytest.mark.parametrize(("cell", "layers", "inputs", "skip"), KINDS)
+    def test_shapes_are_the_model_s(self, cell: str, layers: int, inputs: str, skip: bool) -> None:
+        model = make_model(cell=cell, num_layers=layers, skip_connections=skip, **INPUTS[inputs])
+        expected = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
+        assert shapes(VOCAB_SIZE, model.config) == expected
+        assert weights_of(model).size == model.num_parameters
 
-    def test_large_logits_are_finite(self) -> None:
-        logits = torch.full((3, 50), torch.finfo(torch.float32).max)
-        assert choose(logits, SamplingConfig(temperature=0), torch.Generator()).tolist() == [0, 0, 0]
+    def test_others_are_refused(self) -> None:
+        weights = weights_of(make_model())
+        for size, config in ((12, weights.config), (VOCAB_SIZE, weights.config.model_copy(update={"cell": "gru"}))):
+            with pytest.raises(ValueError, match=r"another shape than the config's: .*(embedding|weight_hh)"):
+                Weights(size, config, weights.arrays)
+        fewer = {name: array for name, array in weights.arrays.items() if name != "layers.0.bias_hh_l0"}
+        with pytest.raises(ValueError, match=r"config's: layers\.0\.bias_hh_l0$"):
+            Weights(VOCAB_SIZE, weights.config, fewer)
+
+    @pytest.mark.parametrize("shape", [(1,), (7, 3), (2, 64, 5)])
+    def test_buffers_begin_a_cache_line(self, shape: tuple[int, ...]) -> None:
+        buffers = [make_buffer(*shape) for _ in range(20)]
+        assert {(buffer.shape, buffer.ctypes.data % 64) for buffer in buffers} == {(shape, 0)}
+
+    def test_a_copy_of_its_own(self) -> None:
+        array = np.arange(6.0).reshape(2, 3)
+        copy = aligned(array)
+        copy += 1
+        assert (copy.dtype.name, copy.tolist(), array[0, 0]) == ("float32", (array + 1).tolist(), 0.0)
+
+
+class TestFastReader:
+    @pytest.mark.parametrize("cell", CELLS)
+    def test_reads_what_the_model_reads(self, cell: str) -> None:
+        model, ids = make_model(0.2, cell=cell, num_layers=2), make_ids(1, 80)
+        with torch.no_grad():
+            expected, _ = model(ids, model.zero_hidden(1))
+        reader = FastReader(weights_of(model))
+        first = reader.read(ids[0, :50].numpy()).copy()
+        rest = all_steps(reader.stepper(1), ids[:, 50:])
+        found = torch.cat([torch.from_numpy(first)[None], rest], dim=1)
+        assert (found - expected[:, 49:]).abs().max() < 1e-5
+
+    def test_the_same_text_as_the_model_s(self) -> None:
+        model, config = make_model(cell="gru", num_layers=2), SamplingConfig(length=200, top_p=0.95)
+        drawn = [
+            list(generate(network, VOCABULARY, config, prompt="abba", seed=7)) for network in (model, weights_of(model))
+        ]
+        assert drawn[0] == drawn[1]
+
+    def test_light_is_what_one_core_steps_quickly(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        weights = weights_of(make_model())
+        assert is_light(weights)
+        for limit, room in (("LIGHT", weights.size), ("LARGEST_TABLE", VOCAB_SIZE * 4 * HIDDEN)):
+            monkeypatch.setattr(stepper, limit, room - 1)
+            assert not is_light(weights)
+            monkeypatch.setattr(stepper, limit, room)
+            assert is_light(weights)

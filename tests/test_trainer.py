@@ -13,10 +13,11 @@ from charrnn.model.hidden import Hidden
 from charrnn.model.reference import reference_forward
 from charrnn.text.places import Places
 from charrnn.training.meter import Meter
-from charrnn.training.precision import choose_device, choose_precision
+from charrnn.training.precision import choose_device, choose_precision, has_bf16_lstm, precision_to_evaluate_in
 from charrnn.training.session import new_session
 from charrnn.training.trainer import StepStats, Trainer
 from tests.conftest import make_config
+from tests.helpers import needs_bf16_lstm
 
 PLAIN = ("model.dropout=0", "training.random_seq_len=false", "training.state_reset=0")
 
@@ -178,9 +179,33 @@ def test_auto_precision_takes_bf16_only_where_it_is_fast(monkeypatch: pytest.Mon
     assert choose_precision("fp32", "lstm", cpu).kind == "fp32"
     monkeypatch.setattr("charrnn.training.precision.has_amx", lambda: False)
     assert choose_precision("auto", "lstm", cpu).kind == "fp32"
-    assert choose_precision("bf16", "lstm", cpu).kind == "bf16"
 
 
+def test_bf16_where_it_cannot_be_is_refused_to_train_and_not_to_evaluate(monkeypatch: pytest.MonkeyPatch) -> None:
+    cpu = torch.device("cpu")
+    for can in (True, False):
+        monkeypatch.setattr("charrnn.training.precision.has_bf16_lstm", lambda can=can: can)
+        assert choose_precision("bf16", "gru", cpu).kind == "bf16"
+        assert choose_precision("bf16", "lstm", torch.device("cuda")).kind == "bf16"
+        assert precision_to_evaluate_in("bf16", "lstm", cpu).kind == ("bf16" if can else "fp32")
+        assert precision_to_evaluate_in("fp32", "lstm", cpu).kind == "fp32"
+    with pytest.raises(UsageError, match=r"this processor cannot compute an LSTM in bfloat16.*precision=fp32"):
+        make_trainer(*PLAIN, "training.precision=bf16")
+
+
+def test_whether_it_can_is_tried_without_drawing_numbers() -> None:
+    has_bf16_lstm.cache_clear()
+    before = torch.get_rng_state()
+    can = has_bf16_lstm()
+    assert torch.equal(torch.get_rng_state(), before)
+    if can:
+        make_trainer(*PLAIN, "training.precision=bf16").step(0.01)
+    else:
+        with pytest.raises(RuntimeError), torch.autocast("cpu", torch.bfloat16):
+            torch.nn.LSTM(3, 5)(torch.zeros(2, 4, 3))
+
+
+@needs_bf16_lstm
 def test_bf16_trains_to_nearly_the_same_loss() -> None:
     losses = []
     for precision in ("fp32", "bf16"):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +16,12 @@ from charrnn.cli._options import checkpoint_option, device_option, overrides
 from charrnn.errors import CharRNNError, Interrupted, UsageError
 
 if TYPE_CHECKING:
+    from charrnn.model.charrnn import CharRNN
+    from charrnn.model.weights import Weights
+    from charrnn.runs.saved import SavedModel, SavedWeights
     from charrnn.text.vocabulary import OnUnknown
+
+LONGEST_PROMPT = 1000  # characters that are read one by one: torch reads a window at once
 
 
 @click.command(short_help="Write text with a trained network.")
@@ -57,17 +63,14 @@ def sample(
       charrnn sample --checkpoint runs/shakespeare
       charrnn sample --checkpoint runs/shakespeare --prompt "ROMEO:" --temperature 0.7 --num 3
     """
-    tune_openmp()
     from charrnn.cli._interrupts import Interrupts
     from charrnn.config.loader import revise_config
-    from charrnn.runs.saved import load_model
     from charrnn.sampling.sampler import generate
-    from charrnn.training.precision import choose_device
 
     start = _read_prompt(prompt, prompt_file)
-    saved = load_model(checkpoint, choose_device(device or "auto"))
+    saved, network = _load(checkpoint, device or "auto", num, start)
     config = revise_config(saved.config, options=overrides(**settings)).sampling
-    pieces = generate(saved.model, saved.vocabulary, config, prompt=start, num=num, seed=seed, on_unknown=on_unknown)
+    pieces = generate(network, saved.vocabulary, config, prompt=start, num=num, seed=seed, on_unknown=on_unknown)
     with Interrupts() as interrupts:
         polled = _until(pieces, interrupts, saved.path)
         if as_json:
@@ -77,6 +80,26 @@ def sample(
             _stream(polled, start, num, stop)
     if interrupts.received is not None:
         raise Interrupted("interrupted", interrupts.received)
+
+
+def _load(
+    checkpoint: Path, device: str, num: int, prompt: str
+) -> tuple[SavedWeights, Weights] | tuple[SavedModel, CharRNN]:
+    """A network to sample from: where it will do without torch, the import of which takes longer than most samples."""
+    from charrnn.runs.checkpoint import UnknownToNumpy
+    from charrnn.runs.saved import load_model, load_weights
+    from charrnn.sampling.stepper import is_light
+
+    if num == 1 and device in ("auto", "cpu") and len(prompt) <= LONGEST_PROMPT:
+        with suppress(UnknownToNumpy):
+            light = load_weights(checkpoint)
+            if is_light(light.weights):
+                return light, light.weights
+    tune_openmp()
+    from charrnn.training.precision import choose_device
+
+    saved = load_model(checkpoint, choose_device(device))
+    return saved, saved.model
 
 
 def _read_prompt(prompt: str | None, file: Path | None) -> str:

@@ -15,8 +15,6 @@ from charrnn.config.schema import ModelConfig
 from charrnn.model.dropout import Dropout
 from charrnn.model.hidden import Hidden
 
-GATES = {"lstm": 4, "gru": 3, "rnn_tanh": 1, "rnn_relu": 1}
-
 
 class CharRNN(nn.Module):
     """A recurrent network over characters, built from one-layer torch RNNs.

@@ -13,9 +13,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from charrnn.model.charrnn import GATES, CharRNN
+from charrnn.model.charrnn import CharRNN
 from charrnn.model.hidden import Hidden
 from charrnn.model.stacked_cells import look_up, run_layer
+from charrnn.model.weights import GATES
 
 
 class StackedCharRNN:

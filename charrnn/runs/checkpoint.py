@@ -9,15 +9,16 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from safetensors import SafetensorError
-from safetensors.torch import load as parse_safetensors
-from safetensors.torch import save as build_safetensors
-from torch import Tensor
 
 from charrnn.errors import CheckpointError
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 FORMAT = "charrnn-checkpoint"
 FORMAT_VERSION = 1
@@ -25,10 +26,36 @@ NO_DIGEST = "0" * 64
 MAX_HEADER_BYTES = 100_000_000
 MAX_UNKNOWN_BYTES = 100_000_000
 State = dict[str, Any]
+Parser = Callable[[bytes], dict[str, Any]]  # of the bytes of a safetensors file
 
 
-def read_checkpoint(path: Path, advice: str = "give another checkpoint") -> State:
-    """The state in a checkpoint file, on the CPU.
+def as_tensors(raw: bytes) -> dict[str, Tensor]:
+    """By name, on the CPU."""
+    from safetensors.torch import load
+
+    return load(raw)
+
+
+class UnknownToNumpy(Exception):
+    """Numbers of a type that torch has and numpy has not, as bfloat16."""
+
+
+def as_arrays(raw: bytes) -> dict[str, Any]:
+    """The same for numpy, without torch.
+
+    Raises:
+        UnknownToNumpy: it takes torch after all.
+    """
+    from safetensors.numpy import load
+
+    try:
+        return load(raw)
+    except KeyError as error:
+        raise UnknownToNumpy(*error.args) from error
+
+
+def read_checkpoint(path: Path, advice: str = "give another checkpoint", parse: Parser = as_tensors) -> State:
+    """The state in a checkpoint file.
 
     Raises:
         CheckpointError: missing, damaged, not a checkpoint, or of a newer version; ends with ``advice``.
@@ -36,7 +63,7 @@ def read_checkpoint(path: Path, advice: str = "give another checkpoint") -> Stat
     try:
         with path.open("rb") as file:
             _refuse_other_size(file, path.stat().st_size)
-            return unpack(file.read())
+            return unpack(file.read(), parse)
     except OSError as error:
         raise CheckpointError(f"{path}: cannot read the checkpoint: {error.strerror}; {advice}") from error
     except CheckpointError as error:
@@ -52,12 +79,14 @@ def pack(state: State) -> bytes:
         "digest": NO_DIGEST,
         "values": json.dumps(values),
     }
-    raw = build_safetensors(tensors, metadata)
+    from safetensors.torch import save
+
+    raw = save(tensors, metadata)
     # The digest is of the whole file with zeros in the digest's place: nothing in the file escapes it.
     return _replace_digest(raw, NO_DIGEST, hashlib.sha256(raw).hexdigest())
 
 
-def unpack(raw: bytes) -> State:
+def unpack(raw: bytes, parse: Parser = as_tensors) -> State:
     """The inverse of ``pack``; the digest is checked before anything is used.
 
     Raises:
@@ -74,7 +103,7 @@ def unpack(raw: bytes) -> State:
         version = metadata.get("format_version")
         raise CheckpointError(f"written in format version {version}, newer than {FORMAT_VERSION}: update charrnn")
     try:
-        return _join(parse_safetensors(raw), dict(json.loads(metadata["values"])))
+        return _join(parse(raw), dict(json.loads(metadata["values"])))
     except (SafetensorError, ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
         raise CheckpointError(f"damaged: {error}") from error
 
@@ -114,6 +143,8 @@ def _metadata(raw: bytes) -> dict[str, Any]:
 
 def _split(state: State, prefix: str = "") -> tuple[dict[str, Tensor], State]:
     """Separate the tensors, flat and named by path, from the plain values, nested as they were."""
+    from torch import Tensor
+
     tensors: dict[str, Tensor] = {}
     values: State = {}
     for key, value in state.items():
@@ -128,7 +159,7 @@ def _split(state: State, prefix: str = "") -> tuple[dict[str, Tensor], State]:
     return tensors, values
 
 
-def _join(tensors: dict[str, Tensor], values: State) -> State:
+def _join(tensors: dict[str, Any], values: State) -> State:
     for path, tensor in tensors.items():
         *sections, name = path.split("/")
         target = values

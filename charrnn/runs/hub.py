@@ -17,13 +17,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from safetensors import SafetensorError
-from safetensors.torch import load as parse_safetensors
-from safetensors.torch import save as build_safetensors
 
 from charrnn.config.library import is_file
 from charrnn.errors import CheckpointError
 from charrnn.runs.card import model_card
-from charrnn.runs.checkpoint import State
+from charrnn.runs.checkpoint import Parser, State, as_tensors
 from charrnn.text.vocabulary import Vocabulary
 
 if TYPE_CHECKING:
@@ -39,9 +37,11 @@ BYTES = [f"<0x{value:02X}>" for value in range(256)]
 
 def hub_files(saved: SavedModel, name: str) -> dict[str, bytes]:
     """The content of the folder's files, by name; ``name`` is the model's on its card."""
+    from safetensors.torch import save
+
     weights = {key: tensor.detach().cpu().contiguous() for key, tensor in saved.model.state_dict().items()}
     return {
-        WEIGHTS: build_safetensors(weights, {"format": "pt"}),
+        WEIGHTS: save(weights, {"format": "pt"}),
         **{file: _as_json(values) for file, values in hub_json(saved).items()},
         CARD: model_card(saved, name).encode(),
     }
@@ -96,7 +96,7 @@ def is_hub_folder(path: Path) -> bool:
     return is_file(path / WEIGHTS) and is_file(path / CONFIG)
 
 
-def read_hub_folder(path: Path) -> State:
+def read_hub_folder(path: Path, parse: Parser = as_tensors) -> State:
     """What can be known of the checkpoint that was exported: all but the optimizer and the place in the text.
 
     Raises:
@@ -104,7 +104,7 @@ def read_hub_folder(path: Path) -> State:
     """
     try:
         config, ids, sampling = (json.loads((path / name).read_bytes()) for name in (CONFIG, VOCABULARY, GENERATION))
-        weights = parse_safetensors((path / WEIGHTS).read_bytes())
+        weights = parse((path / WEIGHTS).read_bytes())
         known = config["charrnn"]
         return {
             "trainer": {"model": weights, "steps": known["steps"]},

@@ -10,13 +10,11 @@ Shapes: N streams, I inputs, H hidden, G = gates * H.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 import numpy as np
-import numpy.typing as npt
-import torch
-from torch import Tensor, nn
 
-Array = npt.NDArray[np.float32]
+from charrnn.model.weights import Array, LayerWeights, make_buffer
 
 BLOCK = 2**18  # numbers, 1 MB
 
@@ -27,21 +25,23 @@ class Product:
     For one stream by blocks of rows, in turn from the first to the last and back: so the processor's cache still holds
     what was read last, and BLAS, which would share a large product among threads, takes each block on one. Waiting for
     another thread at every character costs more than it gains as soon as anything else is running. Several streams
-    want the transposed weights, and torch, whose product of matrices is the faster one.
+    want the transposed weights, and torch, whose product of matrices is the faster one; one stream does without torch.
     """
 
-    def __init__(self, weight: Tensor, source: Array) -> None:
+    def __init__(self, weight: Array, source: Array) -> None:
         num, rows = len(source), len(weight)
         self.result = make_buffer(num, rows)
         self._blocks: list[tuple[Array, Array]] = []
         self._source = source[0]
         if num == 1:
             step = max(1, BLOCK // weight.shape[1])
-            matrix, row = numbers(weight), self.result[0]
-            self._blocks = [(matrix[a : a + step], row[a : a + step]) for a in range(0, rows, step)]
+            row = self.result[0]
+            self._blocks = [(weight[a : a + step], row[a : a + step]) for a in range(0, rows, step)]
         else:
-            self._matrices = torch.from_numpy(source), weight.detach().t().contiguous()
-            self._out = torch.from_numpy(self.result)
+            import torch
+
+            matrices = torch.from_numpy(source), torch.from_numpy(weight).t().contiguous()
+            self._multiply = partial(torch.mm, *matrices, out=torch.from_numpy(self.result))
 
     def __call__(self) -> Array:
         """Compute ``result`` and return it."""
@@ -50,28 +50,33 @@ class Product:
                 np.dot(block, self._source, out=part)
             self._blocks.reverse()
         else:
-            torch.mm(*self._matrices, out=self._out)
+            self._multiply()
         return self.result
 
 
 class Layer:
     """One layer: its state, and its last output ``h``, (N, H), in a buffer that stays the same."""
 
-    def __init__(self, layer: nn.RNNBase, state: Sequence[Array]) -> None:
+    def __init__(self, weights: LayerWeights, state: Sequence[Array]) -> None:
         self.h = state[0]
-        self._from_hidden = Product(layer.get_parameter("weight_hh_l0"), self.h)
+        self._from_hidden = Product(weights.weight_hh, self.h)
+
+    @classmethod
+    def input_bias(cls, weights: LayerWeights) -> Array:
+        """What belongs to ``from_input``, (G,)."""
+        return weights.bias_ih + weights.bias_hh
 
     def step(self, from_input: Array) -> None:
-        """One step, given what the input adds to the gates, (N, G), with the biases of ``input_bias``."""
+        """One step, given what the input adds to the gates, (N, G), with ``input_bias``."""
         raise NotImplementedError
 
 
 class LSTM(Layer):
     """Gates: input, forget, cell, output."""
 
-    def __init__(self, layer: nn.RNNBase, state: Sequence[Array]) -> None:
-        super().__init__(layer, state)
-        size = layer.hidden_size
+    def __init__(self, weights: LayerWeights, state: Sequence[Array]) -> None:
+        super().__init__(weights, state)
+        size = self.h.shape[1]
         self._c = state[1]
         self._scale = np.repeat(np.array([0.5, 0.5, 1, 0.5], np.float32), size)
         self._shift = 1 - self._scale
@@ -96,11 +101,17 @@ class LSTM(Layer):
 class GRU(Layer):
     """Gates: reset, update, new. The bias of the new gate's hidden part is inside what the reset gate scales."""
 
-    def __init__(self, layer: nn.RNNBase, state: Sequence[Array]) -> None:
-        super().__init__(layer, state)
-        self._size = layer.hidden_size
-        self._bias = numbers(layer.get_parameter("bias_hh_l0"))[2 * self._size :]
+    def __init__(self, weights: LayerWeights, state: Sequence[Array]) -> None:
+        super().__init__(weights, state)
+        self._size = self.h.shape[1]
+        self._bias = weights.bias_hh[2 * self._size :]
         self._gates = _split(self._from_hidden.result, 3)
+
+    @classmethod
+    def input_bias(cls, weights: LayerWeights) -> Array:
+        """See ``Layer``; without the bias that ``step`` adds itself."""
+        squashed = len(weights.bias_hh) * 2 // 3
+        return weights.bias_ih + np.where(np.arange(len(weights.bias_hh)) < squashed, weights.bias_hh, np.float32(0))
 
     def step(self, from_input: Array) -> None:
         """See ``Layer``."""
@@ -140,25 +151,6 @@ class ReluRNN(Layer):
 
 
 CELLS: dict[str, type[Layer]] = {"lstm": LSTM, "gru": GRU, "rnn_tanh": TanhRNN, "rnn_relu": ReluRNN}
-
-
-def input_bias(layer: nn.RNNBase) -> Tensor:
-    """What belongs to ``from_input``, (G,): both biases, without the one that ``GRU`` adds itself."""
-    hidden = layer.get_parameter("bias_hh_l0").detach().clone()
-    if layer.mode == "GRU":
-        hidden[2 * layer.hidden_size :] = 0
-    return layer.get_parameter("bias_ih_l0").detach() + hidden
-
-
-def make_buffer(num: int, width: int) -> Array:
-    """Room for (num, width) numbers. From torch, which aligns it: what BLAS rounds may depend on that."""
-    return torch.empty(num, width).numpy()
-
-
-def numbers(tensor: Tensor) -> Array:
-    """The tensor's own memory, in numpy."""
-    array: Array = tensor.detach().numpy()
-    return array
 
 
 def _split(gates: Array, count: int) -> list[Array]:

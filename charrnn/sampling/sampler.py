@@ -1,25 +1,25 @@
-"""From a model to characters, one after another. Memory does not grow with the length of the text."""
+"""From a network to characters, one after another. Memory does not grow with the length of the text."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 
 from charrnn.config.schema import SamplingConfig
 from charrnn.errors import CharRNNError
-from charrnn.model.charrnn import CharRNN
-from charrnn.model.hidden import Hidden, expand
+from charrnn.model.weights import Weights
 from charrnn.sampling.decoding import choose
-from charrnn.sampling.stepper import make_stepper
+from charrnn.sampling.stepper import FastReader, Ids, Reader
 from charrnn.text.vocabulary import OnUnknown, Vocabulary
 
-PROMPT_WINDOW = 1024
+if TYPE_CHECKING:
+    from charrnn.model.charrnn import CharRNN  # which brings torch
 
 
 def generate(
-    model: CharRNN,
+    network: CharRNN | Weights,
     vocabulary: Vocabulary,
     config: SamplingConfig,
     *,
@@ -31,42 +31,47 @@ def generate(
     """Yield ``config.length`` times the next piece of text of each of ``num`` samples.
 
     All samples are drawn as one batch after the same prompt. The same seed gives the same text on the same machine;
-    on another one, or drawn by the other ``Stepper``, it differs only where rounding decides. Torch's global generator
-    is not touched. The weights must not change before the last piece. With the vocabulary of bytes a piece may be
-    empty or several characters.
+    on another one, or with another ``Reader``, it differs only where rounding decides. The global generators are not
+    touched. The weights must not change before the last piece. With the vocabulary of bytes a piece may be empty or
+    several characters. ``Weights`` are for one sample, without torch.
 
     Raises:
         DataError: at once, if the prompt has characters that the model does not know.
         CharRNNError: while drawing, if the model's logits are not finite.
     """
     ids = vocabulary.encode(prompt or "", on_unknown)
-    start = torch.from_numpy((ids if len(ids) else _opening(vocabulary)).astype(np.int64))[None]
-    return _draw(model, vocabulary, config, start, num, seed)
+    return _draw(network, vocabulary, config, ids if len(ids) else _opening(vocabulary), num, seed)
 
 
 def _draw(
-    model: CharRNN, vocabulary: Vocabulary, config: SamplingConfig, start: torch.Tensor, num: int, seed: int
+    network: CharRNN | Weights, vocabulary: Vocabulary, config: SamplingConfig, start: Ids, num: int, seed: int
 ) -> Iterator[list[str]]:
-    """Draw after the ids ``start``, (1, T)."""
-    device = model.decoder.bias.device
-    generator = torch.Generator(device).manual_seed(seed)
+    """Draw after the ids ``start``, (T,)."""
+    generator = np.random.default_rng(seed)
     decoders = [vocabulary.decoder() for _ in range(num)]
-    was_training = model.training
-    model.eval()
+    reader, stepper = _reader(network), None
     try:
-        logits, hidden = _read_prompt(model, start.to(device))
-        logits, stepper = logits.expand(num, -1), None
+        first = reader.read(start)
+        logits = np.broadcast_to(first, (num, first.shape[1]))
         for step in range(config.length):
             chosen = choose(logits, config, generator)
             yield [decode(index) for decode, index in zip(decoders, chosen.tolist(), strict=True)]
             if step + 1 < config.length:
                 # Not before the first characters are out.
-                stepper = stepper or make_stepper(model, expand(hidden, num))
+                stepper = stepper or reader.stepper(num)
                 logits = stepper.step(chosen)
     except FloatingPointError as error:
         raise CharRNNError(f"cannot sample: {error}; use an earlier checkpoint") from error
     finally:
-        model.train(was_training)
+        reader.close()
+
+
+def _reader(network: CharRNN | Weights) -> Reader:
+    if isinstance(network, Weights):
+        return FastReader(network)
+    from charrnn.sampling.plain import PlainReader
+
+    return PlainReader(network)
 
 
 def sample_text(model: CharRNN, vocabulary: Vocabulary, config: SamplingConfig, seed: int = 1) -> str:
@@ -74,16 +79,7 @@ def sample_text(model: CharRNN, vocabulary: Vocabulary, config: SamplingConfig, 
     return "".join(pieces[0] for pieces in generate(model, vocabulary, config, seed=seed))
 
 
-@torch.inference_mode()
-def _read_prompt(model: CharRNN, x: torch.Tensor) -> tuple[torch.Tensor, Hidden]:
-    """Logits after the prompt, (1, V), and the state; in windows, so that a long prompt needs little memory."""
-    hidden = model.zero_hidden(1)
-    for window in x.split(PROMPT_WINDOW, dim=1):
-        logits, hidden = model(window, hidden)
-    return logits[:, -1], hidden
-
-
-def _opening(vocabulary: Vocabulary) -> np.ndarray[tuple[int], np.dtype[np.int32]]:
+def _opening(vocabulary: Vocabulary) -> Ids:
     """What an unprompted sample starts after: a line break, else a space, else the first symbol."""
     known = "\n " if vocabulary.kind == "bytes" else vocabulary.characters
     opening = next((c for c in "\n " if c in known), vocabulary.characters[:1] or "\n")

@@ -1,101 +1,122 @@
-"""One character after another: the logits of the next one, about as fast as the weights can be read.
+"""One character after another: the logits of the next one, about as fast as the weights can be read, and without torch.
 
-``make_stepper`` chooses. The fast way, on a CPU, does nothing twice: what a character adds to the gates of the first
-layer is a row of a table, buffers are made once, gates are computed in place (``nn.LSTM`` prepares its weights anew at
-every call). ``cells.py`` has the layers.
+Nothing is done twice: what a character adds to the gates of the first layer is a row of a table, buffers are made once,
+gates are computed in place (``nn.LSTM`` prepares its weights anew at every call). ``cells.py`` has the layers,
+``plain.py`` the model's own way.
 
-Shapes: N streams, H hidden, K layers, V vocabulary, G = gates * H.
+Shapes: N streams, T characters, H hidden, K layers, V vocabulary, G = gates * H.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Protocol
 
 import numpy as np
-import torch
-from torch import Tensor, nn
-from torch.nn import functional as F
+import numpy.typing as npt
 
-from charrnn.model.charrnn import CharRNN
-from charrnn.model.hidden import Hidden
-from charrnn.sampling.cells import CELLS, Array, Layer, Product, input_bias, make_buffer, numbers
+from charrnn.model.weights import Array, LayerWeights, Weights, aligned, make_buffer
+from charrnn.sampling.cells import CELLS, Layer, Product
+
+Ids = npt.NDArray[np.integer]
 
 LARGEST_TABLE = 2**26  # numbers: 256 MB
+LIGHT = 2**24  # numbers: 64 MB. Not measured: a GPU, if there is one, may be the faster one above
 
 
 class Stepper(Protocol):
     """Streams of characters, with their state."""
 
-    def step(self, ids: Tensor) -> Tensor:
+    def step(self, ids: Ids) -> Array:
         """One more character of each stream, (N,), to the logits of the next one, (N, V), good until the next step."""
 
 
-def make_stepper(model: CharRNN, hidden: Hidden) -> Stepper:
-    """Streams that go on from the state ``hidden``, each (K, N, H), without dropout.
+class Reader(Protocol):
+    """Reads a prompt with a network, and lets streams go on from there."""
 
-    Both ways compute the same up to rounding. Elsewhere than on a CPU the model itself is faster; and the table of a
-    huge vocabulary would take more memory than it is worth.
-    """
-    weight = model.recurrent_layers[0].get_parameter("weight_hh_l0")
-    small = model.vocab_size * len(weight) <= LARGEST_TABLE
-    if small and weight.device.type == "cpu" and weight.dtype == torch.float32:
-        return FastStepper(model, hidden)
-    return PlainStepper(model, hidden)
+    def read(self, ids: Ids) -> Array:
+        """The logits after the characters of the prompt, (T,) to (1, V)."""
+
+    def stepper(self, num: int) -> Stepper:
+        """``num`` streams after the prompt that was read; for one reader once."""
+
+    def close(self) -> None:
+        """Leave the network as it was."""
 
 
-class PlainStepper:
-    """The model itself, which must be in evaluation mode."""
+def has_room_for_table(vocab_size: int, gates: int) -> bool:
+    """Whether the table is worth its memory: that of a huge vocabulary is not."""
+    return vocab_size * gates <= LARGEST_TABLE
 
-    def __init__(self, model: CharRNN, hidden: Hidden) -> None:
-        self._model, self._hidden = model, hidden
 
-    @torch.inference_mode()
-    def step(self, ids: Tensor) -> Tensor:
-        """See ``Stepper``."""
-        logits, self._hidden = self._model(ids[:, None], self._hidden)
-        last: Tensor = logits[:, -1]
-        return last
+def is_light(weights: Weights) -> bool:
+    """Whether one stream is best stepped here, whatever devices there are."""
+    gates = len(weights.layers[0].bias_ih)
+    return weights.size <= LIGHT and has_room_for_table(weights.vocab_size, gates)
 
 
 class FastStepper:
-    """The model's weights in numpy; they must not change while it is in use (for one stream they are not copied)."""
+    """Streams that go on from the state ``hidden``, each (K, N, H). The weights must not change while it is in use (for
+    one stream they are not copied)."""
 
-    def __init__(self, model: CharRNN, hidden: Hidden) -> None:
-        num, cell = hidden[0].shape[1], CELLS[model.config.cell]
-        first, *upper = model.recurrent_layers
-        states = [[numbers(part[k].clone()) for part in hidden] for k in range(len(model.layers))]
-        self._table = _make_table(model)
+    def __init__(self, weights: Weights, hidden: Sequence[Array]) -> None:
+        num, cell = hidden[0].shape[1], CELLS[weights.config.cell]
+        first, *upper = weights.layers
+        states = [[aligned(part[k]) for part in hidden] for k in range(len(weights.layers))]
+        self._table = _make_table(weights.embedding, first, cell)
         self._row = make_buffer(num, self._table.shape[1])
         self._first = cell(first, states[0])
         self._upper: list[_Upper] = []
         signal = self._first.h
         for layer, state in zip(upper, states[1:], strict=True):
-            self._upper.append(_Upper(layer, cell(layer, state), signal, model.config.skip_connections))
+            self._upper.append(_Upper(layer, cell(layer, state), signal, weights.config.skip_connections))
             signal = self._upper[-1].signal
-        self._decode = Product(_output_weight(model), signal)
-        self._bias = numbers(model.decoder.bias)
-        self._logits = torch.from_numpy(self._decode.result)
+        matrix, self._bias = weights.output
+        self._decode = Product(matrix, signal)
 
-    def step(self, ids: Tensor) -> Tensor:
+    def step(self, ids: Ids) -> Array:
         """See ``Stepper``."""
         # Ids are known to be good: "clip" only keeps numpy from filling a buffer of its own first.
-        np.take(self._table, ids.numpy(), axis=0, out=self._row, mode="clip")
+        np.take(self._table, ids, axis=0, out=self._row, mode="clip")
         with np.errstate(all="ignore"):  # what is not finite is seen in the logits
             self._first.step(self._row)
             for upper in self._upper:
                 upper.step()
             logits = self._decode()
         logits += self._bias
-        return self._logits
+        return logits
+
+
+class FastReader:
+    """One stream, from a state of zeros, that reads as it writes: character by character."""
+
+    def __init__(self, weights: Weights) -> None:
+        config = weights.config
+        zeros = np.zeros((config.num_layers, 1, config.hidden_size), np.float32)
+        self._stepper = FastStepper(weights, [zeros] * (2 if config.cell == "lstm" else 1))
+
+    def read(self, ids: Ids) -> Array:
+        """See ``Reader``."""
+        for index in range(len(ids)):
+            logits = self._stepper.step(ids[index : index + 1])
+        return logits
+
+    def stepper(self, num: int) -> Stepper:
+        """See ``Reader``; only for one stream."""
+        assert num == 1
+        return self._stepper
+
+    def close(self) -> None:
+        """See ``Reader``."""
 
 
 class _Upper:
     """A layer above the first: reads the buffer ``below`` and hands ``signal`` up, (N, H) both."""
 
-    def __init__(self, weights: nn.RNNBase, layer: Layer, below: Array, skip: bool) -> None:
+    def __init__(self, weights: LayerWeights, layer: Layer, below: Array, skip: bool) -> None:
         self._layer, self._below, self._skip = layer, below, skip
-        self._from_below = Product(weights.get_parameter("weight_ih_l0"), below)
-        self._bias = numbers(input_bias(weights))
+        self._from_below = Product(weights.weight_ih, below)
+        self._bias = layer.input_bias(weights)
         self.signal = make_buffer(*below.shape) if skip else layer.h
 
     def step(self) -> None:
@@ -106,18 +127,9 @@ class _Upper:
             np.add(self._layer.h, self._below, out=self.signal)
 
 
-@torch.no_grad()
-def _make_table(model: CharRNN) -> Array:
+def _make_table(embedding: Array | None, first: LayerWeights, cell: type[Layer]) -> Array:
     """What each character adds to the gates of the first layer, (V, G)."""
-    layer = model.recurrent_layers[0]
-    weight, bias = layer.get_parameter("weight_ih_l0"), input_bias(layer)
-    if model.embedding is None:
-        return numbers(weight.t() + bias)
-    return numbers(F.linear(model.embedding.weight, weight, bias))
-
-
-def _output_weight(model: CharRNN) -> Tensor:
-    """The decoder's matrix, (V, H); tied, it is the embedding's."""
-    if model.config.tie_weights and model.embedding is not None:
-        return model.embedding.weight
-    return model.decoder.weight
+    weight = first.weight_ih.T
+    with np.errstate(all="ignore"):
+        table = weight if embedding is None else embedding @ weight
+        return aligned(table + cell.input_bias(first))

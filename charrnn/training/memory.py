@@ -6,7 +6,7 @@ import os
 
 from charrnn.config.schema import Config, ModelConfig
 from charrnn.errors import UsageError
-from charrnn.model.charrnn import GATES
+from charrnn.model.weights import GATES
 
 BYTES = 4  # of a float32
 NUMBERS_PER_PARAMETER = {"adam": 4, "adamw": 4, "sgd": 3}  # weight, gradient, and what the optimizer keeps

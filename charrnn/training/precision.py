@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from functools import cache
 from typing import Literal
 
 import torch
+from torch import nn
 
 from charrnn.errors import UsageError
 
@@ -53,13 +55,32 @@ def has_amx() -> bool:
     return bool(supported and supported())
 
 
+@cache
+def has_bf16_lstm() -> bool:
+    """Whether this processor can compute an LSTM in bfloat16: oneDNN, which does it for torch, wants AVX-512."""
+    try:
+        with torch.random.fork_rng(devices=[]), torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+            nn.LSTM(1, 1)(torch.zeros(1, 1, 1))
+    except RuntimeError:
+        return False
+    return True
+
+
 def choose_precision(requested: str, cell: str, device: torch.device) -> Precision:
     """The precision to train in; ``auto`` takes bf16 exactly where it was measured to be faster.
 
     That is LSTMs on a CPU with AMX: oneDNN has a bf16 path for them, 3 to 3.5 times as fast with the same loss.
     GRUs and plain RNNs have none.
+
+    Raises:
+        UsageError: this processor cannot do what was asked for.
     """
     if requested != "auto":
+        if requested == "bf16" and not _can_do_bf16(cell, device):
+            raise UsageError(
+                "training.precision bf16: this processor cannot compute an LSTM in bfloat16 (it has no AVX-512); "
+                "use --set training.precision=fp32, or auto"
+            )
         kind: Literal["fp32", "bf16"] = "bf16" if requested == "bf16" else "fp32"
         return Precision(kind, "as asked", device.type)
     if device.type != "cpu":
@@ -69,3 +90,14 @@ def choose_precision(requested: str, cell: str, device: torch.device) -> Precisi
     if not has_amx():
         return Precision("fp32", "auto: this CPU has no AMX, which bf16 needs to be fast", device.type)
     return Precision("bf16", "auto: an LSTM on a CPU with AMX", device.type)
+
+
+def precision_to_evaluate_in(requested: str, cell: str, device: torch.device) -> Precision:
+    """As ``choose_precision``; fp32 where a network comes from a processor that could do more than this one."""
+    if requested == "bf16" and not _can_do_bf16(cell, device):
+        return Precision("fp32", "this processor cannot do bf16", device.type)
+    return choose_precision(requested, cell, device)
+
+
+def _can_do_bf16(cell: str, device: torch.device) -> bool:
+    return cell != "lstm" or device.type != "cpu" or has_bf16_lstm()

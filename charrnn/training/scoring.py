@@ -16,7 +16,7 @@ from charrnn.text.encoded import EncodedText, encode_corpus
 from charrnn.text.places import Places
 from charrnn.text.vocabulary import OnUnknown
 from charrnn.training.evaluation import Evaluation, evaluate
-from charrnn.training.precision import choose_precision
+from charrnn.training.precision import precision_to_evaluate_in
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,8 @@ def score_model(
     if span[1] - max(span[0], 1) < 1:
         raise DataError(f"{text.name}: the part {split!r} is too short to predict a character of; give a longer text")
     model = saved.model
-    precision = choose_precision(saved.config.training.precision, saved.config.model.cell, model.decoder.bias.device)
+    config = saved.config
+    precision = precision_to_evaluate_in(config.training.precision, config.model.cell, model.decoder.bias.device)
     results = [
         evaluate(model, text.ids, span, precision, carried=carried, should_stop=should_stop)
         for carried in (True, False)

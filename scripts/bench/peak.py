@@ -28,7 +28,7 @@ from torch import nn
 from charrnn.config.schema import ModelConfig, TrainingConfig
 from charrnn.model.charrnn import cross_entropy
 from charrnn.runs.environment import processor_name
-from charrnn.training.precision import has_amx
+from charrnn.training.precision import has_amx, has_bf16_lstm
 from charrnn.training.process import prepare_process
 from charrnn.training.trainer import Trainer
 
@@ -41,9 +41,10 @@ Work = tuple[int, Callable[[], object]]  # operations, and what makes them
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    kinds = list(KINDS) if has_bf16_lstm() else ["fp32"]
     parser.add_argument("--sizes", type=int, nargs="+", default=[128, 256, 512, 1024])
     parser.add_argument("--batches", type=int, nargs="+", default=[32, 96])
-    parser.add_argument("--precisions", nargs="+", choices=list(KINDS), default=list(KINDS))
+    parser.add_argument("--precisions", nargs="+", choices=list(KINDS), default=kinds)
     parser.add_argument("--seconds", type=float, default=1.0, help="for each number")
     parser.add_argument("--threads", type=int, help="default: all")
     options = parser.parse_args()

@@ -17,6 +17,7 @@ import torch
 from charrnn.config.schema import Config
 from charrnn.studies.doctor.trials import Lab, changed
 from charrnn.studies.trials import Trial
+from charrnn.training.precision import choose_precision
 
 SEEDS = 5
 # Student's t, 97.5 %, four degrees of freedom: one less than the seeds.
@@ -62,9 +63,15 @@ class Answer:
 
 
 def ask(name: str, lab: Lab, advanced: Callable[[str, float], None]) -> list[Answer]:
-    """Train every variant from every seed, and compare each with the first. ``name`` is one of ``QUESTIONS``."""
+    """Train every variant from every seed, and compare each with the first. ``name`` is one of ``QUESTIONS``.
+
+    Raises:
+        UsageError: at once, if this processor cannot do a variant's precision.
+    """
     question = QUESTIONS[name]
     variants = [variant for variant in question.variants(lab.session.config) if lab.has_text_for(variant.config)]
+    for variant in variants:
+        choose_precision(variant.config.training.precision, variant.config.model.cell, lab.session.trainer.device)
     work = SEEDS * sum(variant.length for variant in variants)
     steps = lab.steps_within(BUDGET_SECONDS, work, FEWEST_STEPS, MOST_STEPS)
     done = 0
