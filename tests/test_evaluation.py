@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ import torch
 
 from charrnn.config.schema import ModelConfig
 from charrnn.model.charrnn import CharRNN
+from charrnn.text.encoded import Ids, let_go
 from charrnn.training import evaluation
 from charrnn.training.evaluation import Evaluation, evaluate
 from charrnn.training.precision import Precision
@@ -109,3 +111,23 @@ def test_it_leaves_the_model_and_the_random_state_as_they_were(model: CharRNN, i
 
 def test_it_can_be_stopped(model: CharRNN, ids: np.ndarray) -> None:
     assert evaluate(model, ids, (500, 900), FP32, should_stop=lambda: True) is None
+
+
+def test_a_mapped_text_is_let_go_at_each_place(
+    model: CharRNN, ids: np.ndarray, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Or every stream of an evaluation keeps a megabyte of a large text resident."""
+    ids.tofile(tmp_path / "ids")
+    mapped = np.memmap(tmp_path / "ids", dtype=ids.dtype, mode="r")
+    places: list[Ids] = []
+
+    def notice(text: Ids) -> None:
+        places.append(text)
+        let_go(text)
+
+    monkeypatch.setattr(evaluation, "let_go", notice)
+    found = evaluate(model, mapped, (500, 900), FP32)
+    streams, warm_up, windows = 400 // 60, math.ceil(50 / 16), math.ceil(67 / 16)
+    assert len(places) == streams * (warm_up + windows)
+    assert all(text is mapped for text in places)
+    assert found == evaluate(model, ids, (500, 900), FP32)
