@@ -98,7 +98,8 @@ class TestAlone:
         assert set(landed.files) == {"config.yaml", "metrics.jsonl", "samples.txt", "environment.json", "result.json"}
 
     def test_the_best_is_kept_where_it_is_not_the_last(self, text_file: Path, places: Places) -> None:
-        landed = one(text_file, places, "training.lr=3", "training.schedule=constant", "training.max_steps=40")
+        rising = ("training.lr=30", "training.schedule=constant", "training.warmup_steps=40", "training.max_steps=40")
+        landed = one(text_file, places, *rising)
         state = without_clock(landed.files)
         names = {name for name in landed.files if name.startswith("checkpoints/")}
         assert names == {"checkpoints/last.safetensors", "checkpoints/best.safetensors"}
