@@ -13,8 +13,11 @@ from charrnn.config.loader import load_config
 from charrnn.config.schema import Config
 from charrnn.text.places import Places
 
-# Shared machines stall: neither a slow example nor slow generation says anything about the code.
-settings.register_profile("charrnn", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+# Shared machines stall: neither a slow example nor slow generation says anything about the code. The same examples
+# every time: what is red was made so by a change. "scripts/test --hypothesis-profile=default" draws others.
+settings.register_profile(
+    "charrnn", deadline=None, derandomize=True, database=None, suppress_health_check=[HealthCheck.too_slow]
+)
 settings.load_profile("charrnn")
 
 # A fifth to a fortieth of all the time each: they begin first, so that no process is left with one of them at the end.

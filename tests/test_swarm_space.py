@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import yaml
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from charrnn.config.settings import YamlLoader
@@ -200,6 +200,8 @@ def flow(value: Any) -> str:
 
 
 @given(DOTTED, st.lists(SCALARS, min_size=1, max_size=4, unique_by=str))
+@example("model.cell", ["\xa0"])
+@example("model.cell", [None, "\u2003"])
 def test_any_name_and_values_are_read_as_yaml_would(name: str, values: list[Any]) -> None:
     text = f"{name}={','.join(map(flow, values))}"
     expected = yaml.load(f"[{','.join(map(flow, values))}]", YamlLoader)

@@ -27,7 +27,8 @@ NUMBER = r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?"
 RANGE = re.compile(rf"({NUMBER})\.\.({NUMBER})(:log)?(?::(\d{{1,9}}))?")
 MOST_VALUES = 1000
 # Where the space before it ends one assignment of a group: values may hold spaces too.
-NEXT_ASSIGNMENT = re.compile(r"\s+(?=[A-Za-z_]+(?:\.[A-Za-z_]+)+=)")
+YAML_SPACE = " \t\n"  # a no-break space is a character like others
+NEXT_ASSIGNMENT = re.compile(r"[ \t\n]+(?=[A-Za-z_]+(?:\.[A-Za-z_]+)+=)")
 # Not what a bee learns from: its seed is --seeds', its folder is the hive's.
 NOT_VARIED = {
     "training.seed": "give --seeds N: the same N starts in every combination",
@@ -89,9 +90,9 @@ def parse_vary(text: str) -> Group:
     """
     place, problems = f"--vary {text}", list[str]()
     group: dict[str, Any] = {}
-    for assignment in NEXT_ASSIGNMENT.split(text.strip()):
+    for assignment in NEXT_ASSIGNMENT.split(text.strip(YAML_SPACE)):
         name, equals, values = assignment.partition("=")
-        if not equals or not values.strip() or "." not in name:
+        if not equals or not values.strip(YAML_SPACE) or "." not in name:
             raise ConfigError([f"{place}: write it as section.key=value,value such as training.lr=2e-3,1e-2"])
         read = Settings()
         apply_override(read, f"values=[{values}]", "--vary")
