@@ -86,7 +86,6 @@ class SharedInterrupts(Interrupts):
         super().__init__()
         self._ranks = ranks
         self._moves = threading.Event()
-        self._over = False
 
     def __call__(self) -> bool:
         """Whether to stop; lets the other processes know that this one is alive."""
@@ -109,7 +108,6 @@ class SharedInterrupts(Interrupts):
 
     def __exit__(self, *error: object) -> None:
         super().__exit__(*error)
-        self._over = True
         signal.set_wakeup_fd(-1)
         self._wakeup.close()
         if any(error):
@@ -117,9 +115,9 @@ class SharedInterrupts(Interrupts):
             signal.signal(signal.SIGTERM, signal.SIG_IGN)
 
     def _watch(self) -> None:
-        """Leave if the main thread does not get on after a signal."""
+        """Leave if the main thread, after a signal, waits for others and does not get on. A slow disk is no such wait."""
         with self._signals as signals:
             while signals.recv(1):
                 self._moves.clear()
-                if not self._moves.wait(STUCK_SECONDS) and not self._over:
+                if not self._moves.wait(STUCK_SECONDS) and self._ranks.is_waiting:
                     os._exit(show_error(self._ranks.loss_of_another()))

@@ -72,8 +72,8 @@ class Weights:
     @property
     def output(self) -> tuple[Array, Array]:
         """The decoder's matrix, (V, H), which may be the embedding's, and bias, (V,)."""
-        tied = self.arrays["embedding.weight"] if self.config.tie_weights else self.arrays["decoder.weight"]
-        return tied, self.arrays["decoder.bias"]
+        name = "embedding.weight" if self.config.tie_weights else "decoder.weight"
+        return self.arrays[name], self.arrays["decoder.bias"]
 
 
 def weights_of(model: CharRNN) -> Weights:

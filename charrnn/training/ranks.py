@@ -50,6 +50,7 @@ class Ranks:
         self.local_rank = local_rank  # among those of its machine
         self.asked_to_stop = 0  # the number of the signal that some rank has got
         self.broken = False
+        self.is_waiting = False  # for others, or working with them
         self._store = store
         self._last_said = time.monotonic()
 
@@ -134,6 +135,7 @@ class Ranks:
             CharRNNError: another rank is gone, and this one was the first to notice.
             SystemExit: another rank is gone, and why has been said.
         """
+        self.is_waiting = True
         try:
             yield
         except BaseException as error:
@@ -142,6 +144,8 @@ class Ranks:
             if not _is_about_another_rank(error):
                 raise
             raise self.loss_of_another() if is_first else SystemExit(CharRNNError.exit_code) from error
+        finally:
+            self.is_waiting = False
 
     def loss_of_another(self) -> CharRNNError:
         """What to say where this rank cannot go on without another one."""
