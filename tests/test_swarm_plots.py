@@ -385,6 +385,7 @@ class TestTexts:
 
     def test_lines(self) -> None:
         assert wrapped("seq_len=10, max_steps=4000", 1.5, 10).splitlines() == ["seq_len=10,", "max_steps=4000"]
+        assert wrapped("weight_decay=0.1", 1.2, 10).splitlines() == ["weight_decay=", "0.1"]
         lines = wrapped("x" * 400, 1.5, 10).splitlines()
         assert len(lines) == 3
         assert wrapped("a " * 400, 1.5, 10).endswith("…")

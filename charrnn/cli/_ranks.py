@@ -115,7 +115,7 @@ class SharedInterrupts(Interrupts):
             signal.signal(signal.SIGTERM, signal.SIG_IGN)
 
     def _watch(self) -> None:
-        """Leave if the main thread, after a signal, waits for others and does not get on. A slow disk is no such wait."""
+        """Leave if the main thread, after a signal, waits for others and does not get on; it may wait for a disk."""
         with self._signals as signals:
             while signals.recv(1):
                 self._moves.clear()

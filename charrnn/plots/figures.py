@@ -57,7 +57,9 @@ def wrapped(text: str, inches: float, size: float, most: int = 3) -> str:
     A letter is taken as 0.6 of the size wide, which is a little more than the average.
     """
     width = max(int(inches * 72 / (0.6 * size)), 4)
-    return textwrap.fill(drawable(text), width, max_lines=most, placeholder="…")
+    # A setting that is too long breaks before its value, not within it.
+    words = (word if len(word) <= width else word.replace("=", "= ", 1) for word in drawable(text).split(" "))
+    return textwrap.fill(" ".join(words), width, max_lines=most, placeholder="…")
 
 
 def rate_axes(axes: list[Axes], low: float, high: float) -> None:
