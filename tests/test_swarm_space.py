@@ -84,6 +84,10 @@ class TestVary:
         assert points(ZIPPED) == expected
         assert points(f"  {ZIPPED.replace(' ', '   ')} ") == expected
 
+    def test_of_zipped_ones_no_two_are_alike(self) -> None:
+        found = points("training.lr=1,1,2 model.cell=lstm,gru,lstm")
+        assert [tuple(point.values()) for point in found] == [(1, "lstm"), (1, "gru"), (2, "lstm")]
+
     def test_zipped_lists_and_quotes(self) -> None:
         found = points("training.betas=[0.9, 0.99],[0.8, 0.9] corpus.source='a b',c d model.cell=lstm,gru")
         assert found == [
@@ -112,6 +116,7 @@ class TestVary:
             ("training.lr=99999999999999999999", "too large"),
             ("training.lr=1,2,1", "has a value twice; give each once"),
             ("training.lr=0.1,1e-1", "has a value twice"),
+            ("training.lr=1,2,1 training.seq_len=1,3,1", "training.lr with training.seq_len has a value twice"),
             ("training.betas=[0.9, 0.99],[0.9, 0.99]", "has a value twice"),
             (f"model.hidden_size={','.join(map(str, range(1, 1002)))}", "one value or more, 1000 at most"),
             ("training.seed=1,2", "training.seed is not varied; give --seeds N"),
@@ -129,7 +134,7 @@ class TestVary:
         assert "values=" not in problem
 
     def test_all_problems_at_once(self) -> None:
-        found = problems("training.seed=1,1 run.name=a,b,c")
+        found = problems("training.seed=1,1 run.name=a,a,c")
         assert len(found) == 4
 
 

@@ -121,7 +121,7 @@ def _training(run: Run) -> Training:
     last = history.evaluations[-1]["val_loss"] if history.evaluations else None
     status, final = ("diverged", math.inf) if run.diverged else ("ended" if run.ended else "unfinished", last)
     if (run.path / RESULT).exists():
-        status, final = _result(run.path / RESULT)
+        status, final = bee_result(run.path)
     return Training(
         seed=run.settings[SEED],
         status=status,
@@ -134,7 +134,13 @@ def _training(run: Run) -> Training:
     )
 
 
-def _result(path: Path) -> tuple[str, float]:
+def bee_result(bee: Path) -> tuple[str, float]:
+    """How a bee came to its end (ended, diverged, failed), and its final validation loss, infinite if not well.
+
+    Raises:
+        CheckpointError: its ``RESULT`` is damaged.
+    """
+    path = bee / RESULT
     values = read_json(path)
     status, loss = values.get("status"), values.get("val_loss")
     if status not in ("ended", "diverged", "failed") or not isinstance(loss, float | None):

@@ -14,17 +14,17 @@ from charrnn.runs.directory import RunFolder
 from charrnn.runs.lock import is_locked
 from charrnn.runs.run import Run, flat, glance_at_run
 from charrnn.runs.shelf import Entry, entries
-from charrnn.studies.compared import RESULT, differing
+from charrnn.studies.compared import RESULT, bee_result, differing
 
 RUN_SETTINGS = "run."  # how often it reports: told last
 
 
 @dataclass(frozen=True)
 class Listed:
-    """One folder. ``state`` is that of a run, "running", "damaged", or else the kind. ``best_val_loss`` in nats per
-    character, ``seconds`` of training, ``modified`` since the epoch; ``base`` is the shipped config that ``differing``
-    (the run's values, by dotted name) compares with, None where all was chosen for the text; ``remark`` says what a
-    folder is that is no run, or what is wrong with it."""
+    """One folder. ``state`` is that of a run or of a bee ("failed"), "running", "damaged", or else the kind.
+    ``best_val_loss`` in nats per character, ``seconds`` of training, ``modified`` since the epoch; ``base`` is the
+    shipped config that ``differing`` (the run's values, by dotted name) compares with, None where all was chosen for
+    the text; ``remark`` says what a folder is that is no run, or what is wrong with it."""
 
     name: str
     kind: str
@@ -99,6 +99,12 @@ def _listed_other(entry: Entry) -> Listed:
     return Listed(entry.name, entry.kind, state, entry.modified, remark=f"{entry.kind}, {bees:,} bees landed")
 
 
+def _state(run: Run) -> str:
+    """How a run stands; a bee's result knows more than its files: it may have failed, or ended above a guess."""
+    status = bee_result(run.path)[0] if (run.path / RESULT).exists() else "ended"
+    return run.state if status == "ended" else status
+
+
 def _listed_run(entry: Entry) -> Listed:
     run = glance_at_run(entry.path)
     base, changed = difference(run)
@@ -107,7 +113,7 @@ def _listed_run(entry: Entry) -> Listed:
     return Listed(
         entry.name,
         entry.kind,
-        run.state,
+        _state(run),
         entry.modified,
         best_val_loss=best["val_loss"] if best else None,
         best_step=best["step"] if best else None,

@@ -116,15 +116,15 @@ def _group(group: dict[str, Any], places: dict[str, str], problems: list[str]) -
         values = given if isinstance(given, list) else [given]
         if not values or len(values) > MOST_VALUES:
             problems.append(f"{place}: give {name} one value or more, {MOST_VALUES} at most")
-        if any(values.count(value) > 1 for value in values[:MOST_VALUES]):
-            problems.append(f"{place}: {name} has a value twice; give each once")
         found[name] = values if (one := _range(values, place, problems)) is None else one
-    lengths = {name: len(values) for name, values in found.items() if isinstance(values, list)}
-    if len(set(lengths.values())) > 1 or (len(found) > 1 and len(lengths) < len(found)):
-        told = ", ".join(f"{name} {lengths.get(name, 'a range')}" for name in found)
-        problems.append(
-            f"{next(iter(places.values()))}: settings that change together need as many values each: {told}"
-        )
+    place = next(iter(places.values()))
+    lists = {name: values for name, values in found.items() if isinstance(values, list)}
+    if len(set(map(len, lists.values()))) > 1 or (len(found) > 1 and len(lists) < len(found)):
+        told = ", ".join(f"{name} {len(lists[name]) if name in lists else 'a range'}" for name in found)
+        problems.append(f"{place}: settings that change together need as many values each: {told}")
+    points = list(zip(*(values[:MOST_VALUES] for values in lists.values()), strict=False))
+    if any(points.count(point) > 1 for point in points):
+        problems.append(f"{place}: {' with '.join(lists)} has a value twice; give each once")
     return found
 
 
