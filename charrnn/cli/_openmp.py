@@ -18,7 +18,7 @@ SAMPLE_SECONDS = 0.005
 
 def tune_openmp() -> None:
     """Limit the spinning where others are at work. Call before torch is imported: OpenMP reads the setting then."""
-    if _others_are_running():
+    if _is_left_to_us() and _others_are_running():
         spin_briefly()
 
 
