@@ -122,6 +122,7 @@ class TestVary:
             ("training.seed=1,2", "training.seed is not varied; give --seeds N"),
             ("run.out=a,b", "run.out is not varied; give --out"),
             ("run.name=a,b", "run.name is not varied; give --name"),
+            ("training.threads=1,2", "training.threads is not varied; give --set training.threads=N"),
             ("training.lr=1,2 training.seq_len=1,2,3", "as many values each: training.lr 2, training.seq_len 3"),
             ("training.lr=1e-3..1:log:3 training.seq_len=1,2,3", "as many values each: training.lr a range"),
             ("training.lr=1..2:3 training.seq_len=1..2:3", "as many values each"),

@@ -37,7 +37,8 @@ def place_for(
     plan = hive.plan
     if cluster is not None:
         together = bees_at_a_time(len(_largest_family(colony)), cluster.jobs) if batched == "yes" else 1
-        arrangement = Arrangement(cluster.jobs, plan["threads"] or 1, plan["together"] or together)
+        threads = plan["threads"] or colony.base.training.threads or 1
+        arrangement = Arrangement(cluster.jobs, threads, plan["together"] or together)
         hive.write_plan({**plan, "threads": arrangement.threads, "together": arrangement.together})
         yield cluster, arrangement
         return
@@ -53,13 +54,16 @@ def place_for(
 
 
 def arrange(place: LocalWorkplace, colony: Colony, jobs: int | None, batched: Batched) -> Arrangement:
-    """How to use this machine, by a measurement of a second or two; ``jobs`` is what the user wants, if anything."""
+    """How to use this machine, by a measurement of a second or two; ``jobs`` and the config's ``training.threads`` are
+    what the user wants, if anything."""
     swarm, parcel = colony.swarms[0]
-    if jobs is not None:
-        found, rate = Arrangement(jobs, max(place.cores // jobs, 1)), None
-    else:
-        slots = min(place.cores, len(colony.swarms) * len(colony.seeds))
+    threads = colony.base.training.threads
+    slots = min(place.cores, len(colony.swarms) * len(colony.seeds))
+    if jobs is None and threads is None:
         found, rate = choose_processes(place.executor, slots, parcel, probing(swarm.config))
+    else:
+        jobs = jobs or max(slots // (threads or 1), 1)
+        found, rate = Arrangement(jobs, threads or max(place.cores // jobs, 1)), None
     family = [] if batched == "no" else _largest_family(colony)
     if not family:
         return found

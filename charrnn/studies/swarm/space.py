@@ -34,6 +34,7 @@ NOT_VARIED = {
     "training.seed": "give --seeds N: the same N starts in every combination",
     "run.out": "give --out, one for all",
     "run.name": "give --name, one for all",
+    "training.threads": "give --set training.threads=N, one for all",
 }
 
 
