@@ -275,6 +275,21 @@ def test_a_whole_checkpoint_of_another_version(command: str, change: str) -> Non
     refused(command, "safetensors", "version")
 
 
+@pytest.mark.parametrize("command", ["sample --checkpoint", "train --resume", "doctor", "plot", "report"])
+@pytest.mark.parametrize("folder", ["runs", "runs/h-swarm", "runs/h-swarm/lr=1"])
+def test_a_run_is_found_inside(command: str, folder: str) -> None:
+    """A folder of runs, a hive and a swarm are no run; the message names one that is in it."""
+    Path("runs/h-swarm/lr=1/empty").mkdir(parents=True)
+    shutil.copytree("run", "runs/h-swarm/lr=1/bee-1")
+    refused(
+        f"{command} {folder}",
+        f"{folder}: holds no ",
+        "such as runs/h-swarm/lr=1/bee-1" if folder != "runs" else "a run folder",
+    )
+    shutil.copytree("run", "runs/mine")
+    refused(f"{command} runs", "such as runs/mine")
+
+
 @cases(
     ("sample", "--checkpoint"),
     ("sample --checkpoint none", "none", "no such checkpoint", "'charrnn train' prints"),

@@ -524,7 +524,7 @@ class TestRefused:
 
     def test_a_bee_without_its_config(self) -> None:
         Path("hive/momentum=0.7/bee-2/config.yaml").unlink()
-        self._refused("good hive/momentum=0.7", "bee-2/config.yaml", "cannot read the config")
+        self._refused("good hive/momentum=0.7", "hive/momentum=0.7/bee-2: ", "holds no config.yaml")
 
     def test_a_folder_in_place_of_a_file(self) -> None:
         Path("good/metrics.jsonl").unlink()

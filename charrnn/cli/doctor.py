@@ -68,7 +68,10 @@ def doctor(
     """
     tune_openmp()
     if (run is None) == (config_name is None):
-        raise UsageError("give a run folder ('charrnn train' prints where it is), or --config NAME; not both")
+        raise UsageError(
+            "give a run folder ('charrnn train' prints where it is), or --config NAME (RUN/config.yaml is one, too); "
+            "not both"
+        )
     if run is not None and (assignments or any(value is not None for value in options.values())):
         raise UsageError(f"{run}: a run is examined as it is; leave out --set and the like, or give --config instead")
     if output is not None and question is not None:

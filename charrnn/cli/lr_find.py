@@ -62,7 +62,10 @@ def lr_find(
     """
     tune_openmp()
     if (config_name is None) == (checkpoint is None):
-        raise UsageError("give --config NAME ('charrnn config ls'), or --checkpoint RUN for a trained model; not both")
+        raise UsageError(
+            "give --config NAME ('charrnn config ls'; RUN/config.yaml is one, too), or --checkpoint RUN for a trained "
+            "model; not both"
+        )
     from charrnn.runs.directory import refuse_unwritable
     from charrnn.studies.lr_find import make_plan
 

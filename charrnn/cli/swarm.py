@@ -94,7 +94,10 @@ def swarm(
     """
     spin_briefly()
     if (config_name is None) == (resume is None):
-        raise UsageError("give --config NAME for a new hive ('charrnn config ls'), or --resume HIVE; not both")
+        raise UsageError(
+            "give --config NAME for a new hive ('charrnn config ls'; RUN/config.yaml is one, too), or --resume HIVE; "
+            "not both"
+        )
     flying = {key: options.pop(key) for key in ("jobs", "batched", "checkpoints", "animate")}
     searching = {key: options.pop(key) for key in ("trials", "storage", "prune")}
     if resume is not None:

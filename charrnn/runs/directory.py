@@ -79,8 +79,17 @@ class RunFolder:
         if not is_folder(path):
             raise CheckpointError(f"{path}: no such run folder; 'charrnn train' prints where a run is kept")
         if not (folder.last.exists() or folder.best.exists() or folder.all_older()):
-            raise CheckpointError(f"{path}: holds no checkpoint; give a run folder with checkpoints/, or train anew")
+            raise CheckpointError(f"{path}: holds no checkpoint; {where_to_look(path)}")
         return folder
+
+
+def where_to_look(path: Path) -> str:
+    """What to do about a folder that is no run, for the end of a message: take a run in it, if there is one."""
+    for pattern in ("*", "*/*"):  # a folder of runs or a swarm; a hive
+        for inner in sorted(path.glob(pattern)):
+            if RunFolder(inner).config.exists() and RunFolder(inner).checkpoints.exists():
+                return f"give one of the runs in it, such as {inner}"
+    return "give a run folder, the one with config.yaml and checkpoints/, or train anew"
 
 
 def folder_of(path: Path) -> RunFolder:

@@ -17,7 +17,7 @@ from charrnn.config.library import is_file, is_folder
 from charrnn.config.loader import load_config, load_own_config
 from charrnn.config.schema import Config
 from charrnn.errors import CheckpointError
-from charrnn.runs.directory import RunFolder
+from charrnn.runs.directory import RunFolder, where_to_look
 from charrnn.runs.history import History, read_history
 from charrnn.runs.lock import is_locked
 from charrnn.runs.metrics import Row, read_metrics, read_outline
@@ -98,6 +98,8 @@ def read_run(path: Path) -> Run:
     """
     with reading(path):
         folder = RunFolder(path)
+        if not folder.config.exists():
+            raise CheckpointError(f"{path}: holds no {folder.config.name}; {where_to_look(path)}")
         environment = read_json(folder.environment) if folder.environment.exists() else {}
         rows = _rows(folder.metrics) if folder.metrics.exists() else []
         return Run(path, load_config(folder.config), environment, rows, is_locked(folder))
