@@ -23,7 +23,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +31,8 @@ from charrnn.config.library import find_config
 from charrnn.config.loader import load_config, revise_config
 from charrnn.config.schema import Config
 from charrnn.config.settings import NamedOverride
-from charrnn.errors import DataError
+from charrnn.errors import ConfigError, DataError
+from charrnn.runs.amending import amend, with_kept_note
 from charrnn.runs.directory import folder_of
 from charrnn.runs.keeping import find_state
 from charrnn.runs.lock import FolderLock
@@ -124,8 +125,11 @@ def resume(run: Run | str | Path, *, settings: Mapping[str, Any] | None = None, 
         found = find_state(folder, path)
         for problem in found.damaged:
             warnings.warn(f"{problem}; going on from {found.file.name}", stacklevel=2)
-        config = revise_config(config_in(found), options=_overrides(settings or {}))
+        changes = _overrides(settings or {})
+        config = revise_config(with_kept_note(config_in(found), folder), options=changes)
         session = resume_session(folder, found, config, Places.from_environment())
+        with suppress(ConfigError):  # no file to be changed: the checkpoints say it all the same
+            amend(folder, options=changes)
         if not session.score.finished:
             _train(session, progress)
     return read_run(folder.path)

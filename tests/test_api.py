@@ -110,6 +110,7 @@ def test_bad_configs_are_refused(arguments: tuple[Any], error: type[Exception], 
 def test_a_finished_run_goes_on_with_more_steps(small_config: Config) -> None:
     first = charrnn.train(small_config, settings={"training.max_steps": 23}, progress=False)
     again = charrnn.resume(first, settings={"training": {"max_steps": 40}}, progress=False)
+    assert again.settings["training.max_steps"] == 40
     assert again.path == first.path and again.state == "done" and again.metrics[-1]["step"] == 40
     before = command_line.snapshot(again.path)
     nothing_to_do = charrnn.resume(str(again.path), progress=False)

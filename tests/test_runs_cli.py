@@ -419,6 +419,22 @@ class TestNote:
         assert result.code == 0, result.err
         assert "Note:   kept" in result.err
 
+    def test_its_config_file_says_with_what_it_went_on(self) -> None:
+        assert run("train", "--config", "small.yaml").code == 0
+        before = load_config(Path("runs/small/config.yaml"))
+        assert run("train", "--resume", "runs/small", "--set", "training.max_steps=25", "--set", "run.keep=3").code == 0
+        expected = before.model_dump()
+        expected["training"]["max_steps"], expected["run"]["keep"] = 25, 3
+        assert load_config(Path("runs/small/config.yaml")) == Config.model_validate(expected)
+        assert listed()["small"]["differing"].items() >= {"training.max_steps": 25, "run.keep": 3}.items()
+
+    @pytest.mark.parametrize("refused", ["model.hidden_size=9", "training.max_steps=0"])
+    def test_a_refused_change_is_not_written(self, refused: str) -> None:
+        assert run("train", "--config", "small.yaml").code == 0
+        before = snapshot()
+        assert run("train", "--resume", "runs/small", "--set", refused).code == 2
+        assert {**snapshot(), "runs/small/lock": None} == {**before, "runs/small/lock": None}
+
     def test_a_run_remembers_its_config(self, in_own_folder: Path) -> None:
         def remembered(name: str) -> str:
             content = json.loads(Path("runs", name, "environment.json").read_text())

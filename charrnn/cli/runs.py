@@ -147,16 +147,17 @@ def note(run: Path, text: str) -> None:
     Example:
       charrnn runs note runs/shakespeare-2 "40 steps fail because of the rate"
     """
+    from charrnn.config.settings import NamedOverride
+    from charrnn.runs.amending import amend
     from charrnn.runs.directory import RunFolder
     from charrnn.runs.lock import FolderLock
-    from charrnn.runs.notes import keep_note
     from charrnn.runs.shelf import kind_of
 
     if kind_of(run) != "run":
         raise UsageError(f"{run}: is no run folder; 'charrnn runs ls' lists the runs")
     folder = RunFolder(run)
     with FolderLock(folder):
-        keep_note(folder, text)
+        amend(folder, options=[NamedOverride(("run", "note"), text or None, "the note")])
 
 
 @runs.command()

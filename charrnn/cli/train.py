@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +21,7 @@ from charrnn.cli._terminal import (
     say,
     warn,
 )
-from charrnn.errors import Interrupted, UsageError
+from charrnn.errors import ConfigError, Interrupted, UsageError
 
 if TYPE_CHECKING:
     from charrnn.cli._live import LiveReporter
@@ -165,10 +165,10 @@ def _resumed(
     ranks: Ranks | None,
 ) -> Session | None:
     from charrnn.config.loader import revise_config
+    from charrnn.runs.amending import amend, with_kept_note
     from charrnn.runs.directory import folder_of
     from charrnn.runs.keeping import find_state
     from charrnn.runs.lock import FolderLock
-    from charrnn.runs.notes import keep_note, with_kept_note
     from charrnn.text.places import Places
     from charrnn.training.session import config_in, resume_session
 
@@ -181,11 +181,12 @@ def _resumed(
     if found.damaged:
         warn(f"going on from {found.file.name} instead, the newest that is whole")
     kept = with_kept_note(config_in(found), folder)
-    config = revise_config(kept, assignments, overrides(**options))
+    changes = overrides(**options)
+    config = revise_config(kept, assignments, changes)
     _refuse_missing_tracker(config)
     session = resume_session(folder, found, config, Places.from_environment(), inexact, ranks)
-    if config.run.note != kept.run.note:
-        keep_note(folder, config.run.note)
+    with suppress(ConfigError):  # no file to be changed: the checkpoints say it all the same
+        amend(folder, assignments, changes)
     if note := other_ranks(found.state, ranks):
         warn(note)
     describe(session)
