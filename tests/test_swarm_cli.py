@@ -166,6 +166,17 @@ def timeless(values: Any) -> Any:
     return [timeless(value) for value in values] if isinstance(values, list) else values
 
 
+@pytest.mark.parametrize("vary", ["training.max_steps=4,8", "training.max_steps=4,null training.epochs=null,1"])
+def test_what_the_config_lacks_may_be_varied(vary: str) -> None:
+    """A config without an end is refused, but not where every combination has one."""
+    words = ("swarm", "--config", "small.yaml", "--set", "training.max_steps=null", "--seeds", "1", "--vary")
+    assert "training has no end" in run(*words, "training.lr=0.01,0.03").err
+    assert len(json.loads(done(*words, vary, "--json").out)["swarms"]) == 2
+    said = run(*words, vary, "--set", "training.lr=-1").err
+    assert "--set training.lr=-1: training.lr" in said
+    assert "--vary" not in said
+
+
 @pytest.mark.parametrize("batched", ["no", "yes"])
 def test_interrupted_and_resumed(batched: str) -> None:
     """The program itself, with processes of its own; it ends as a hive that was not interrupted."""

@@ -92,14 +92,13 @@ def new_search(
         UsageError: Optuna is not there, or there is nothing to search.
     """
     from charrnn.config.library import find_config
-    from charrnn.config.loader import load_config
     from charrnn.studies.swarm.memory import open_storage, require_optuna
+    from charrnn.studies.swarm.plan import load_base
     from charrnn.studies.swarm.space import read_groups
 
     require_optuna()
-    file = find_config(name)
-    config = load_config(file, assignments, overrides(**options))
-    groups = read_groups(vary, space)
+    file, groups = find_config(name), read_groups(vary, space)
+    config = load_base(file, assignments, overrides(**options), groups)
     if not groups:
         raise UsageError("--search: give what to search, such as --vary training.lr=1e-4..1e-1:log, or --space FILE")
 

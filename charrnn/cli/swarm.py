@@ -137,20 +137,20 @@ def _new(
     held: ExitStack,
 ) -> tuple[Hive, Colony]:
     from charrnn.config.library import find_config
-    from charrnn.config.loader import load_config
+    from charrnn.studies.swarm.plan import load_base
+    from charrnn.studies.swarm.space import grid_values, read_groups
 
-    file = find_config(name)
-    config = load_config(file, assignments, overrides(**options))
+    file, groups = find_config(name), read_groups(vary, space)
+    config = load_base(file, assignments, overrides(**options), groups)
 
     from charrnn.runs.directory import RunFolder, refuse_unwritable
     from charrnn.runs.lock import FolderLock
     from charrnn.studies.swarm.arrange import refuse_unstackable
     from charrnn.studies.swarm.colony import make_colony
     from charrnn.studies.swarm.hive import find_or_make_hive
-    from charrnn.studies.swarm.space import grid_values, read_groups
     from charrnn.text.places import Places
 
-    axes = [grid_values(group) for group in read_groups(vary, space)]
+    axes = [grid_values(group) for group in groups]
     refuse_unwritable(Path(config.run.out))
     colony = make_colony(config, axes, seeds, Places.from_environment())
     refuse_unstackable(colony, batched)

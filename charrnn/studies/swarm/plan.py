@@ -1,4 +1,4 @@
-"""The plan of a hive: combinations of settings, the config of each, the seeds that fly in all of them. No I/O."""
+"""The plan of a hive: combinations of settings, the config of each, the seeds that fly in all of them."""
 
 from __future__ import annotations
 
@@ -7,13 +7,16 @@ import itertools
 import math
 import re
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
-from charrnn.config.loader import revise_config
+from charrnn.config.loader import load_config, revise_config
 from charrnn.config.schema import Config
 from charrnn.config.settings import NamedOverride
 from charrnn.errors import ConfigError, UsageError
+from charrnn.studies.swarm.space import Group, corners
 
 CURVE_POINTS = 50  # log lines of a bee at least: what a picture of it needs
 SMALL_ALPHABET = 16  # symbols up to which it is interesting, and cheap, to see what a bee would write as it learns
@@ -45,6 +48,24 @@ def with_training(config: Config, **settings: Any) -> Config:
 def bee_name(seed: int) -> str:
     """The folder of a bee, in that of its swarm."""
     return f"bee-{seed}"
+
+
+def load_base(
+    file: Path, assignments: Iterable[str], options: Sequence[NamedOverride], groups: Sequence[Group]
+) -> Config:
+    """The config that the combinations change. What is wrong with it may be right in all of them (no limit, where
+    ``training.max_steps`` is varied): then it has the settings of the first.
+
+    Raises:
+        ConfigError: it is none in either way; what is wrong with it by itself.
+    """
+    try:
+        return load_config(file, assignments, options)
+    except ConfigError:
+        first = [_override(name, value) for group in groups for name, value in next(corners(group)).items()]
+        with suppress(ConfigError):
+            return load_config(file, assignments, [*options, *first])
+        raise
 
 
 def make_swarms(base: Config, points: Iterable[Sequence[dict[str, Any]]]) -> list[Swarm]:

@@ -13,7 +13,6 @@ import json
 import math
 import platform
 import shlex
-from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from typing import Annotated, Any
 from urllib.parse import urlsplit
@@ -30,7 +29,7 @@ from charrnn.studies.swarm.local import cores
 from charrnn.studies.swarm.memory import Memory
 from charrnn.studies.swarm.plan import Swarm, make_swarms
 from charrnn.studies.swarm.results import Results
-from charrnn.studies.swarm.space import Group, Range
+from charrnn.studies.swarm.space import Group, Range, corners
 from charrnn.studies.swarm.texts import Parcel
 from charrnn.text.places import Places
 
@@ -141,7 +140,7 @@ def make_search(
 
 def _scout(base: Config, groups: list[Group], texts: dict[str, Parcel], places: Places) -> tuple[Swarm, Parcel]:
     problem: ConfigError | DataError | None = None
-    for point in itertools.islice(itertools.product(*map(_corners, groups)), MOST_CORNERS):
+    for point in itertools.islice(itertools.product(*map(corners, groups)), MOST_CORNERS):
         try:
             return with_text(make_swarms(base, [point])[0], texts, places)
         except CorpusUnavailable:
@@ -150,17 +149,6 @@ def _scout(base: Config, groups: list[Group], texts: dict[str, Parcel], places: 
             problem = problem or error
     assert problem is not None
     raise problem
-
-
-def _corners(group: Group) -> Iterator[dict[str, Any]]:
-    """Points of a group: all choices, or the ends of a range."""
-    columns = {
-        name: [int(one) if values.whole else one for one in (values.low, values.high)]
-        if isinstance(values, Range)
-        else values
-        for name, values in group.items()
-    }
-    return (dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True))
 
 
 class _Kept(BaseModel):
@@ -243,7 +231,7 @@ def _setting(group: Group) -> dict[str, Any]:
     for values in group.values():
         if isinstance(values, Range):
             return {"names": names, "low": values.low, "high": values.high, "log": values.log, "choices": None}
-    choices = [list(point.values()) for point in _corners(group)]
+    choices = [list(point.values()) for point in corners(group)]
     return {"names": names, "low": None, "high": None, "log": False, "choices": choices}
 
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -157,6 +157,17 @@ def grid_values(group: Group) -> list[dict[str, Any]]:
             raise ConfigError([f"--vary {name}: a grid needs a number of values: {example}; or use --search"])
     columns = {name: values.values() if isinstance(values, Range) else values for name, values in group.items()}
     return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
+
+
+def corners(group: Group) -> Iterator[dict[str, Any]]:
+    """Points of a group: all choices, or the ends of a range."""
+    columns = {
+        name: [int(one) if values.whole else one for one in (values.low, values.high)]
+        if isinstance(values, Range)
+        else values
+        for name, values in group.items()
+    }
+    return (dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True))
 
 
 def read_groups(texts: Iterable[str], file: Path | None) -> list[Group]:
