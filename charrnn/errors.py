@@ -7,14 +7,18 @@
     |   |   `-- CorpusUnavailable  2  a named corpus that could not be downloaded
     |   `-- CheckpointError 2  a checkpoint or run folder that cannot be used
     |-- DivergedError       3  the loss or the gradient stopped being finite
-    `-- Interrupted         130 or 143, after saving
+    `-- Interrupted         128 and the number of one of INTERRUPTIONS, after saving
 
 A message names the file, the cause and the next thing to try. ``assert`` is for our own bugs.
 """
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Sequence
+
+# What asks the program to stop: Ctrl-C; a polite kill; a terminal that is closed, or a connection that is lost.
+INTERRUPTIONS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class CharRNNError(Exception):

@@ -93,6 +93,7 @@ def _enter(
     # As in a process that was started by a shell.
     multiprocessing.set_start_method("fork", force=True)
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
     target(*arguments)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -47,6 +48,14 @@ def denormals_again() -> Iterator[None]:
     """Training flushes them to zero, for the whole process; hypothesis needs them."""
     yield
     torch.set_flush_denormal(False)
+
+
+@pytest.fixture
+def no_nohup() -> Iterator[None]:
+    """Processes that a test starts do not ignore a hang-up, whatever the tests themselves were started by."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
 
 
 @pytest.fixture(autouse=True)

@@ -25,6 +25,7 @@ import pytest
 import yaml
 
 from charrnn.cli import cli
+from charrnn.cli._interrupts import Interrupts
 from charrnn.config.library import shipped_configs
 from charrnn.config.schema import Config
 from charrnn.runs.metrics import read_metrics
@@ -276,6 +277,7 @@ class TestResume:
         assert set(snapshot(Path("run"))) == {*RUN_FILES, "checkpoints/step-000000020.safetensors"}
 
 
+@pytest.mark.usefixtures("no_nohup")
 class TestSignals:
     """A training of its own process, stopped once its first line of metrics is there."""
 
@@ -321,6 +323,32 @@ class TestSignals:
         assert code == 143
         assert "charrnn train --resume runs/slow" in err
         assert Path("runs/slow/checkpoints/last.safetensors").exists()
+
+    def test_the_terminal_is_closed(self) -> None:
+        """As by a connection that is lost: nothing can be printed any more, and the shell says so."""
+        Path("slow.yaml").write_text(ENDLESS)
+        terminal, end = pty.openpty()
+        words = [str(PROGRAM), "train", "--config", "slow.yaml"]
+        process = subprocess.Popen(words, stdin=end, stdout=end, stderr=end, text=True)
+        try:
+            os.close(end)
+            self._wait_for_metrics(process)
+            os.close(terminal)
+            process.send_signal(signal.SIGHUP)
+            assert process.wait(PATIENCE_SECONDS) == 129
+        finally:
+            process.kill()
+        assert "Going on with" in done("train", "--resume", "runs/slow", "--set", "training.max_steps=1").err
+        assert next(iter(read_metrics(Path("runs/slow/metrics.jsonl"))))["step"] == 5
+
+    @pytest.mark.parametrize(("before", "received"), [(signal.SIG_DFL, signal.SIGHUP), (signal.SIG_IGN, None)])
+    def test_a_hang_up_counts_once_and_not_under_nohup(self, before: signal.Handlers, received: int | None) -> None:
+        signal.signal(signal.SIGHUP, before)
+        with Interrupts() as interrupts:
+            for _ in range(2):
+                os.kill(os.getpid(), signal.SIGHUP)
+        assert interrupts.received == received
+        assert signal.getsignal(signal.SIGHUP) is before
 
 
 class TestEval:

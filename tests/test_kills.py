@@ -35,8 +35,8 @@ training: {batch_size: 4, seq_len: 10, random_seq_len: true, state_reset: 0.2, l
            threads: 1, device: cpu, precision: fp32}
 run: {log_every: 5, eval_every: 20, save_every: 4, sample_length: 20}
 """
-SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
-POLITE = {signal.SIGTERM: 143, signal.SIGINT: 130}
+SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+POLITE = {signal.SIGTERM: 143, signal.SIGINT: 130, signal.SIGHUP: 129}
 CLOCK = ("seconds", "logged_at", "metrics_length", "samples_length")
 
 
@@ -175,8 +175,9 @@ def kill_programs(golden: Golden, signals: tuple[signal.Signals, ...]) -> list[s
     return [number for number, code in codes.items() if code == 0]
 
 
+@pytest.mark.usefixtures("no_nohup")
 def test_the_program_itself(golden: Golden) -> None:
-    """What is killed here is no fork: three processes side by side, one for each signal."""
+    """What is killed here is no fork: processes side by side, one for each signal."""
     late: tuple[signal.Signals, ...] = SIGNALS
     for _ in range(3):
         late = tuple(kill_programs(golden, late))
@@ -221,7 +222,7 @@ def hung(golden: Golden) -> Any:
         yield folder, child
 
 
-@pytest.mark.parametrize("number", POLITE)
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])  # a second hang-up says nothing new
 def test_the_first_signal_saves_and_the_second_leaves_at_once(
     number: signal.Signals, golden: Golden, hung: tuple[Path, Child]
 ) -> None:
@@ -240,7 +241,7 @@ def test_the_first_signal_saves_and_the_second_leaves_at_once(
     golden.check(folder)
 
 
-@pytest.mark.parametrize("number", POLITE)
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])  # a second hang-up says nothing new
 def test_the_first_signal_waits_for_the_disk(number: signal.Signals, golden: Golden, hung: tuple[Path, Child]) -> None:
     folder, child = hung
     child.send(number)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +13,12 @@ from charrnn.config.loader import revise_config
 from charrnn.config.schema import Config
 from charrnn.errors import CheckpointError, DataError
 from charrnn.runs.checkpoint import read_checkpoint
+from charrnn.runs.metrics import Row
 from charrnn.text.places import Places
-from charrnn.training.loop import Outcome
+from charrnn.training.loop import Loop, Outcome
 from charrnn.training.session import Session
 from tests.conftest import make_config
-from tests.helpers import begin, comparable_rows, differences, resumed, stop_at, train
+from tests.helpers import Silent, begin, comparable_rows, differences, never, resumed, stop_at, train
 
 STEPS = 40
 # Includes the first step, both sides of a log line, an evaluation and a save, and the last step.
@@ -52,6 +54,37 @@ def test_resumed_equals_uninterrupted(stop: int, golden: Session, small_config: 
     assert differences(full_state(second), full_state(golden)) == []
     assert comparable_rows(first.folder.metrics) == comparable_rows(golden.folder.metrics)
     assert first.folder.samples.read_text() == golden.folder.samples.read_text()
+
+
+class Deaf(Silent):
+    """A terminal that goes away with the line of a step."""
+
+    def __init__(self, step: int) -> None:
+        super().__init__()
+        self.step = step
+
+    def logged(self, row: Row, progress: float) -> None:
+        if row["step"] == self.step:
+            raise OSError(errno.EIO, "Input/output error")
+
+    def evaluated(self, row: Row, sample: str) -> None:
+        self.logged(row, 0.0)
+
+
+@pytest.mark.parametrize("step", [7, 14, 20, 40])
+def test_nothing_is_lost_when_nobody_can_be_told(
+    step: int, golden: Session, small_config: Config, places: Places
+) -> None:
+    first = begin(small_config, places, "deaf")
+    assert first.folder is not None
+    assert golden.folder is not None
+    with pytest.raises(OSError, match="Input/output error"):
+        Loop(first, Deaf(step), never).run()
+    second = resumed(first.folder.path, places, small_config)
+    assert second.trainer.steps == step
+    train(second)
+    assert differences(full_state(second), full_state(golden)) == []
+    assert comparable_rows(first.folder.metrics) == comparable_rows(golden.folder.metrics)
 
 
 @pytest.mark.parametrize("cell", ["gru", "rnn_tanh", "rnn_relu"])

@@ -13,10 +13,12 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
+from tempfile import mkdtemp
 from typing import Any
 
 import pytest
 
+from charrnn.errors import INTERRUPTIONS
 from charrnn.studies.swarm.arrange import stacking_key
 from charrnn.studies.swarm.bee import Landed, Task, train_bees
 from charrnn.studies.swarm.hive import Hive
@@ -187,12 +189,12 @@ class TestProcesses:
     def test_signals_are_the_first_process_s_business(self, local: LocalExecutor) -> None:
         """From the first moment: a Ctrl-C goes to all processes, also to one that has only just begun to import."""
         pid = local.submit(os.getpid).result()
-        for number in (signal.SIGINT, signal.SIGTERM):
+        for number in INTERRUPTIONS:
             assert number in local.submit(signal.pthread_sigmask, signal.SIG_BLOCK, []).result(), "not when it began"
             os.kill(pid, number)
         assert [local.submit(abs, -n).result() for n in range(4)] == [0, 1, 2, 3]
         assert is_running(pid)
-        assert not signal.pthread_sigmask(signal.SIG_BLOCK, []) & {signal.SIGINT, signal.SIGTERM}
+        assert not signal.pthread_sigmask(signal.SIG_BLOCK, []) & {*INTERRUPTIONS}
 
     @pytest.mark.usefixtures("text_file")
     def test_bees(self, local: LocalExecutor, places: Places) -> None:
@@ -258,23 +260,38 @@ ROOT = Path(__file__).parent.parent
 
 
 class TestNothingIsLeft:
-    def test_after_shutdown(self) -> None:
+    """No process, and nothing among the temporary files."""
+
+    @pytest.fixture(autouse=True)
+    def temporary(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+        folder = tmp_path / "temporary"
+        folder.mkdir()
+        monkeypatch.setattr("tempfile.tempdir", str(folder))
+        monkeypatch.setenv("TMPDIR", str(folder))
+        return folder
+
+    def test_after_shutdown(self, temporary: Path) -> None:
         with LocalWorkplace(2) as place:
             pids = [place.executor.submit(os.getpid).result() for _ in range(2)]
+            assert Path(place.executor.submit(mkdtemp).result()).is_relative_to(temporary)
             with pytest.raises(BrokenProcessPool):
                 place.executor.submit(die).result()
             place.use(1)
             pids.append(place.executor.submit(os.getpid).result())
+            assert Path(place.executor.submit(mkdtemp).result()).is_relative_to(temporary)
         assert not any(map(is_running, pids))
+        assert list(temporary.iterdir()) == []
 
-    def test_after_the_parent_was_killed(self, tmp_path: Path) -> None:
+    def test_after_the_parent_was_killed(self, tmp_path: Path, temporary: Path) -> None:
         files = [tmp_path / "one", tmp_path / "two"]
         parent = subprocess.Popen([sys.executable, "-c", PARENT, ROOT, *files])
         try:
             assert eventually(lambda: all(file.exists() and file.read_text() for file in files))
             pids = [int(file.read_text()) for file in files]
             assert all(map(is_running, pids))
+            assert any(temporary.glob("charrnn-swarm-*"))
         finally:
             parent.kill()
             parent.wait()
         assert eventually(lambda: not any(map(is_running, pids)))
+        assert not any(temporary.glob("charrnn-swarm-*"))

@@ -115,6 +115,9 @@ class Loop:
                 return outcome
             except DivergedError as error:
                 self._roll_back(error)
+            except OSError:  # from the reporter: its terminal or pipe is gone
+                self._save()
+                raise
 
     def _ending(self) -> Outcome | None:
         if self.should_stop():

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import shutil
 import signal
+import tempfile
 import threading
 from collections.abc import Callable
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing.context import SpawnContext
+from tempfile import TemporaryDirectory
 from typing import Any, ParamSpec, TypeVar
 
+from charrnn.errors import INTERRUPTIONS
 from charrnn.studies.swarm.texts import Parcel
 
-SIGNALS = (signal.SIGINT, signal.SIGTERM)
 P = ParamSpec("P")
 T = TypeVar("T")
 
@@ -38,6 +41,8 @@ class LocalExecutor(Executor):
         self._progress = self._context.Value("d", 0.0)
         self._free: list[ProcessPoolExecutor] = []
         self._threads = ThreadPoolExecutor(jobs, initializer=_block_signals)
+        # Of the processes' own temporary files: what one that is killed leaves goes with the others'.
+        self._scratch = TemporaryDirectory(prefix="charrnn-swarm-", ignore_cleanup_errors=True)
 
     @property
     def progress(self) -> float:
@@ -65,7 +70,7 @@ class LocalExecutor(Executor):
         return result
 
     def _new_pool(self) -> ProcessPoolExecutor:
-        shared = (self._stop, self._progress)
+        shared = (self._stop, self._progress, self._scratch.name)
         return ProcessPoolExecutor(1, mp_context=self._context, initializer=_settle_in, initargs=shared)
 
     def stop(self) -> None:
@@ -77,6 +82,7 @@ class LocalExecutor(Executor):
         self._threads.shutdown(wait, cancel_futures=cancel_futures)
         while self._free:
             self._free.pop().shutdown(wait)
+        self._scratch.cleanup()
 
 
 class LocalWorkplace:
@@ -115,16 +121,17 @@ class LocalWorkplace:
 
 def _block_signals() -> None:
     """In a thread that starts processes: until these can ignore a Ctrl-C, which goes to all of them, it waits."""
-    signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+    signal.pthread_sigmask(signal.SIG_BLOCK, INTERRUPTIONS)
 
 
-def _settle_in(stop: Any, progress: Any) -> None:
+def _settle_in(stop: Any, progress: Any, scratch: str) -> None:
     """In a new process: signals are the first process's business, and without it there is nothing to do."""
     from charrnn.studies.swarm.bee import HERE
 
-    for number in SIGNALS:
+    for number in INTERRUPTIONS:
         signal.signal(number, signal.SIG_IGN)
-    threading.Thread(target=_leave_with_parent, daemon=True).start()
+    tempfile.tempdir = scratch
+    threading.Thread(target=_leave_with_parent, args=(scratch,), daemon=True).start()
 
     def advanced(share: float) -> None:
         with progress.get_lock():
@@ -133,8 +140,9 @@ def _settle_in(stop: Any, progress: Any) -> None:
     HERE.should_stop, HERE.advanced = stop.is_set, advanced
 
 
-def _leave_with_parent() -> None:
+def _leave_with_parent(scratch: str) -> None:
     parent = multiprocessing.parent_process()
     assert parent is not None
     parent.join()
+    shutil.rmtree(scratch, ignore_errors=True)
     os._exit(1)
