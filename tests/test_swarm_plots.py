@@ -435,7 +435,7 @@ class TestHeat:
         for number, (column, row) in enumerate(itertools.product(range(3), range(4))):
             swarm = hive["swarms"][number]
             share = ["", "\n10 % div.", "\n20 % div.", "\n30 % div."][number % 4]
-            assert told[column, row] == f"{swarm['median']:.3g}{share}"
+            assert told[column, row] == f"{swarm['median']:{'.3f' if swarm['median'] >= 0.1 else '.3g'}}{share}"
         axis = figure.axes[0]
         assert [label.get_text() for label in axis.get_xticklabels()] == LRS[:3]
         names = [" ".join(label.get_text().split()) for label in axis.get_yticklabels()]
@@ -463,9 +463,13 @@ class TestHeat:
     def test_without_a_median(self) -> None:
         hive = self._hive(0.5, None, diverged=0.6)
         figure = draw_heat(hive)
-        assert self._told(figure) == {(0, 0): "0.5\n60 % div.", (1, 0): "diverged\n60 % div."}
+        assert self._told(figure) == {(0, 0): "0.500\n60 % div.", (1, 0): "diverged\n60 % div."}
         assert [cell.get_hatch() for cell in self._cells(figure).values()] == [None, "////"]
         assert len(draw_heat(self._hive(None, None)).axes) == 1, "no colours, no colour bar"
+
+    def test_small_differences_are_seen(self) -> None:
+        told = self._told(draw_heat(self._hive(1.3654, 1.3629, 7.601e-4)))
+        assert list(told.values()) == ["1.365", "1.363", "0.00076"]
         waiting = bare_hive(bare_swarm([], [1.0], [1.0], [1.0], fates="wwd"))
         assert self._told(draw_heat(waiting)) == {(0, 0): "waiting\n33 % div."}
 

@@ -889,7 +889,7 @@ class TestPicture:
         [legend] = figure.legends
         told = [text.get_text() for text in legend.get_texts()]
         assert len(told) == 5
-        assert "best: 1.2" in told
+        assert "best: 1.200" in told
         save_figure(figure, tmp_path / "a.png")
 
     def test_losses_far_apart(self) -> None:

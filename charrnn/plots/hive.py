@@ -146,5 +146,5 @@ def fates(swarm: dict[str, Any]) -> Counter[str]:
 
 
 def short_number(value: float) -> str:
-    """Three digits, as a loss is named in a picture."""
-    return f"{value:.3g}"
+    """As a loss is named in a picture: to a thousandth of a nat, a few of which may matter; small ones to 3 digits."""
+    return f"{value:.3f}" if value >= 0.1 else f"{value:.3g}"
