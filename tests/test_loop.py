@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from itertools import pairwise
 from pathlib import Path
+from unittest.mock import patch
 
 import pytest
 import torch
@@ -15,6 +16,7 @@ from charrnn.runs.checkpoint import read_checkpoint
 from charrnn.runs.metrics import read_metrics
 from charrnn.runs.saved import load_model
 from charrnn.text.places import Places
+from charrnn.training.evaluation import evaluate
 from charrnn.training.loop import Outcome
 from charrnn.training.schedules import learning_rate
 from charrnn.training.session import new_session
@@ -82,8 +84,15 @@ def test_patience_ends_training(text_file: Path, places: Places) -> None:
         str(text_file), "training.lr=1e-30", "training.max_steps=null", "training.patience=3", "run.eval_every=5"
     )
     session = begin(config, places)
-    assert train(session) is Outcome.PATIENCE
+    with patch("charrnn.training.loop.evaluate", wraps=evaluate) as evaluations:
+        assert train(session) is Outcome.PATIENCE
     assert session.trainer.steps == 5 * (1 + 3)
+    assert session.folder is not None
+    *_, before, final = [row for row in read_metrics(session.folder.metrics) if "val_loss" in row]
+    assert (before["step"], before["val_loss"]) == (final["step"], final["val_loss"])
+    assert [call.kwargs["carried"] for call in evaluations.call_args_list] == [True] * 4 + [False], (
+        "nothing is read twice"
+    )
 
 
 def test_time_ends_training_and_drives_the_schedule(

@@ -182,7 +182,8 @@ class Loop:
         """Score the validation text, keep the best model, write a sample. The final one reads it cold as well."""
         self._refuse_non_finite(whole_state=True)
         with self._not_training():
-            losses = {"val_loss": self._validation_loss(carried=True)}
+            known = self.session.score.val_loss_at(self.session.trainer.steps)  # time or patience ends at an evaluation
+            losses = {"val_loss": known or self._validation_loss(carried=True)}
             if final:
                 losses["val_loss_cold"] = self._validation_loss(carried=False)
             val_loss = losses["val_loss"]

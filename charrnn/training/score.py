@@ -17,6 +17,7 @@ class Score:
     best_step: int = 0
     evaluations_since_best: int = 0
     last_evaluation: int = 0  # the step it was made at
+    last_val_loss: float | None = None  # what it gave, if that was a number
     metrics_length: int = 0  # bytes of metrics.jsonl that belong to this state
     samples_length: int = 0
     logged_at: float = 0.0  # ``seconds`` at the last log line, moved on by whatever was not training since
@@ -24,6 +25,10 @@ class Score:
     rollbacks: int = 0  # times that divergence was answered by going back
     lr_factor: float = 1.0  # what these left of the schedule's rate
     lr: float = 0.0  # of the last step
+
+    def val_loss_at(self, step: int) -> float | None:
+        """What the last evaluation gave, if it was made at this step."""
+        return self.last_val_loss if self.last_evaluation == step else None
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values."""

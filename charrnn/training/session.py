@@ -111,6 +111,7 @@ class Session:
     def record_validation(self, val_loss: float) -> bool:
         """Take in a validation loss; whether it is the best so far."""
         self.score.last_evaluation = self.trainer.steps
+        self.score.last_val_loss = val_loss if math.isfinite(val_loss) else None
         best = self.score.best_val_loss
         if math.isfinite(val_loss) and (best is None or val_loss < best):
             self.score.best_val_loss = val_loss
