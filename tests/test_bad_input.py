@@ -176,6 +176,11 @@ def test_train(words: str, says: tuple[str, ...]) -> None:
 
 
 @cases(
+    ("train cat.txt", "unexpected extra argument (cat.txt); say with an option what it is: --data, --config, --resume"),
+    (
+        "sample --checkpoint run cat.txt",
+        "unexpected extra argument (cat.txt); say with an option what it is: --checkpoint",
+    ),
     ("train --resume none", "none", "no such run folder", "'charrnn train' prints"),
     ("train --resume no-run", "no-run", "holds no checkpoint"),
     ("train --resume cat.txt", "cat.txt", "run folder"),

@@ -83,7 +83,7 @@ def main() -> NoReturn:
         code = _run()
     except click.ClickException as error:
         if is_first():
-            error.show()
+            _with_advice(error).show()
         code = error.exit_code
     except (click.Abort, KeyboardInterrupt):
         code = 130
@@ -94,6 +94,17 @@ def main() -> NoReturn:
     except Exception as error:
         code = _show_crash(error)
     sys.exit(code if isinstance(code, int) else 0)
+
+
+def _with_advice(error: click.ClickException) -> click.ClickException:
+    """``charrnn train my.txt`` is what one tries first: which options say what the word is."""
+    context = error.ctx if isinstance(error, click.UsageError) else None
+    if context is None or "unexpected extra argument" not in error.message:
+        return error
+    names = {name for option in context.command.params for name in option.opts}
+    known = [name for name in ("--data", "--config", "--resume", "--checkpoint") if name in names]
+    advice = f"; say with an option what it is: {', '.join(known)}" if known else ""
+    return click.UsageError(error.message + advice, context)
 
 
 def _run() -> Any:
