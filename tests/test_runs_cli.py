@@ -102,8 +102,11 @@ class TestList:
     )
     def test_a_bee_has_a_result(self, rows: list[Row], status: str, state: str) -> None:
         result = {"status": status, "val_loss": 1.25}
-        (a_run("runs/h-swarm/lr=1/bee-1", rows=rows) / "result.json").write_text(json.dumps(result))
+        bee = a_run("runs/h-swarm/lr=1/bee-1", rows=rows)
+        (bee / "result.json").write_text(json.dumps(result))
         assert listed("runs/h-swarm/lr=1")["bee-1"]["state"] == state
+        with FolderLock(RunFolder(bee)):
+            assert listed("runs/h-swarm/lr=1")["bee-1"]["state"] == "running"
 
     @pytest.mark.parametrize("rows", [DONE, STOPPED, DIVERGED, [], DONE[:1], [*DIVERGED, *STOPPED[2:]]])
     def test_a_glance_sees_what_reading_all_of_it_sees(self, rows: list[Row]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import stat
+from contextlib import suppress
 from types import FrameType
 
 from charrnn.errors import INTERRUPTIONS, Interrupted
@@ -47,7 +48,8 @@ class Interrupts:
 def _let_gone_terminals_be() -> None:
     """What is still said on a terminal that is gone goes nowhere, instead of failing."""
     for output in (1, 2):
-        if stat.S_ISCHR(os.fstat(output).st_mode) and not os.isatty(output):
-            nowhere = os.open(os.devnull, os.O_WRONLY)
-            os.dup2(nowhere, output)
-            os.close(nowhere)
+        with suppress(OSError):  # closed from the start
+            if stat.S_ISCHR(os.fstat(output).st_mode) and not os.isatty(output):
+                nowhere = os.open(os.devnull, os.O_WRONLY)
+                os.dup2(nowhere, output)
+                os.close(nowhere)
