@@ -9,7 +9,6 @@ from collections import defaultdict
 from typing import TYPE_CHECKING, Any
 
 import click
-from tqdm import tqdm
 
 from charrnn.cli._terminal import PLAIN_LINE_SECONDS, format_loss, format_seconds, printable
 
@@ -32,6 +31,8 @@ class SwarmBar:
         self._done = 0
 
     def __enter__(self) -> SwarmBar:
+        from tqdm import tqdm
+
         room = shutil.get_terminal_size().lines - 3
         shown = list(self._labels)[: max(room, 0)]
         self._lines = {

@@ -11,7 +11,6 @@ from collections.abc import Callable
 from typing import Any
 
 import click
-from tqdm import tqdm
 
 from charrnn.cli._interrupts import Interrupts
 from charrnn.errors import CharRNNError, ConfigError, Interrupted
@@ -33,6 +32,8 @@ class TerminalReporter:
         self._last_line = -math.inf
 
     def __enter__(self) -> TerminalReporter:
+        from tqdm import tqdm
+
         self._bar = tqdm(total=1.0, bar_format=BAR, disable=not self._on_terminal, dynamic_ncols=True, leave=False)
         return self
 
@@ -105,6 +106,8 @@ class StudyBar:
         self._last_line = -math.inf
 
     def __enter__(self) -> StudyBar:
+        from tqdm import tqdm
+
         hidden = not sys.stderr.isatty()
         self._bar = tqdm(total=1.0, bar_format=STUDY_BAR, disable=hidden, dynamic_ncols=True, leave=False)
         return self

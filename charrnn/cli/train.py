@@ -15,12 +15,7 @@ from charrnn.cli._complete import checkpoints, corpora, folders
 from charrnn.cli._openmp import courtesy, threads_are_open
 from charrnn.cli._options import config_option, device_option, overrides, require, set_option
 from charrnn.cli._ranks import SharedInterrupts, leading, other_ranks
-from charrnn.cli._terminal import (
-    TerminalReporter,
-    no_live_view,
-    say,
-    warn,
-)
+from charrnn.cli._terminal import TerminalReporter, no_live_view, say, warn
 from charrnn.errors import ConfigError, Interrupted, UsageError
 
 if TYPE_CHECKING:
