@@ -23,7 +23,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -31,8 +31,8 @@ from charrnn.config.library import find_config
 from charrnn.config.loader import load_config, revise_config
 from charrnn.config.schema import Config
 from charrnn.config.settings import NamedOverride
-from charrnn.errors import ConfigError, DataError
-from charrnn.runs.amending import amend, with_kept_note
+from charrnn.errors import DataError
+from charrnn.runs.amending import amend_resumed, with_kept_note
 from charrnn.runs.directory import folder_of
 from charrnn.runs.keeping import find_state
 from charrnn.runs.lock import FolderLock
@@ -128,8 +128,7 @@ def resume(run: Run | str | Path, *, settings: Mapping[str, Any] | None = None, 
         changes = _overrides(settings or {})
         config = revise_config(with_kept_note(config_in(found), folder), options=changes)
         session = resume_session(folder, found, config, Places.from_environment())
-        with suppress(ConfigError):  # no file to be changed: the checkpoints say it all the same
-            amend(folder, options=changes)
+        amend_resumed(folder, not session.score.finished, options=changes)
         if not session.score.finished:
             _train(session, progress)
     return read_run(folder.path)

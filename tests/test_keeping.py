@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import torch
 
-from charrnn.config.loader import revise_config
+from charrnn.config.loader import load_config, revise_config
 from charrnn.config.schema import Config
 from charrnn.errors import CharRNNError, CheckpointError, DivergedError, UsageError
 from charrnn.runs import files
@@ -356,6 +356,17 @@ class TestGoingOn:
         before = snapshot()
         assert "is finished at step 40" in resume(golden.path).err
         assert snapshot() == before
+
+    @pytest.mark.parametrize("change", ["training.lr=0.5", "training.max_steps=20"])
+    def test_and_its_config_tells_nothing_that_it_was_not_trained_with(self, change: str, golden: RunFolder) -> None:
+        before = snapshot()
+        assert "is finished at step 40" in resume(golden.path, "--set", change).err
+        assert snapshot() == before
+
+    def test_but_its_note_may_change(self, golden: RunFolder) -> None:
+        before = load_config(golden.config)
+        assert "is finished at step 40" in resume(golden.path, "--note", "the best", "--set", "training.lr=0.5").err
+        assert load_config(golden.config) == revise_config(before, ["run.note=the best"])
 
 
 class TestGoingBack:

@@ -10,16 +10,18 @@ from unittest.mock import patch
 import pytest
 import torch
 
+from charrnn.config.loader import revise_config
 from charrnn.config.schema import Config
 from charrnn.errors import DivergedError
 from charrnn.runs.checkpoint import read_checkpoint
+from charrnn.runs.keeping import newest_whole
 from charrnn.runs.metrics import read_metrics
 from charrnn.runs.saved import load_model
 from charrnn.text.places import Places
 from charrnn.training.evaluation import evaluate
 from charrnn.training.loop import Outcome
 from charrnn.training.schedules import learning_rate
-from charrnn.training.session import new_session
+from charrnn.training.session import new_session, resume_session
 from tests.conftest import make_config
 from tests.helpers import LOG_KEYS, OBSERVED_KEYS, begin, train
 
@@ -93,6 +95,23 @@ def test_patience_ends_training(text_file: Path, places: Places) -> None:
     assert [call.kwargs["carried"] for call in evaluations.call_args_list] == [True] * 4 + [False], (
         "nothing is read twice"
     )
+
+
+def test_more_patience_goes_on(text_file: Path, places: Places) -> None:
+    """As far as if there had been so much from the start; with no more than before nothing is done or written."""
+    settings = ("training.lr=1e-30", "training.max_steps=null", "run.eval_every=5")
+    whole = begin(make_config(str(text_file), *settings, "training.patience=4"), places, "whole")
+    assert train(whole) is Outcome.PATIENCE
+    session = begin(make_config(str(text_file), *settings, "training.patience=3"), places)
+    train(session)
+    assert session.folder is not None
+    found = newest_whole(session.folder)
+    assert resume_session(session.folder, found, session.config, places).score.finished
+    patient = revise_config(session.config, ["training.patience=4"])
+    session = resume_session(session.folder, found, patient, places)
+    assert not session.score.finished
+    assert train(session) is Outcome.PATIENCE
+    assert session.trainer.steps == whole.trainer.steps == 25
 
 
 def test_time_ends_training_and_drives_the_schedule(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +16,7 @@ from charrnn.cli._openmp import courtesy, threads_are_open
 from charrnn.cli._options import config_option, device_option, overrides, require, set_option
 from charrnn.cli._ranks import SharedInterrupts, leading, other_ranks
 from charrnn.cli._terminal import TerminalReporter, no_live_view, say, warn
-from charrnn.errors import ConfigError, Interrupted, UsageError
+from charrnn.errors import Interrupted, UsageError
 
 if TYPE_CHECKING:
     from charrnn.cli._live import LiveReporter
@@ -160,7 +160,7 @@ def _resumed(
     ranks: Ranks | None,
 ) -> Session | None:
     from charrnn.config.loader import revise_config
-    from charrnn.runs.amending import amend, with_kept_note
+    from charrnn.runs.amending import amend_resumed, with_kept_note
     from charrnn.runs.directory import folder_of
     from charrnn.runs.keeping import find_state
     from charrnn.runs.lock import FolderLock
@@ -180,8 +180,7 @@ def _resumed(
     config = revise_config(kept, assignments, changes)
     _refuse_missing_tracker(config)
     session = resume_session(folder, found, config, Places.from_environment(), inexact, ranks)
-    with suppress(ConfigError):  # no file to be changed: the checkpoints say it all the same
-        amend(folder, assignments, changes)
+    amend_resumed(folder, not session.score.finished, assignments, changes)
     if note := other_ranks(found.state, ranks):
         warn(note)
     describe(session)

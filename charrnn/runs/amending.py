@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from contextlib import suppress
 
 from charrnn.config.loader import dump_config, load_config, revise_config
 from charrnn.config.schema import Config
@@ -19,7 +20,7 @@ def with_kept_note(config: Config, folder: RunFolder) -> Config:
         note = load_config(folder.config).run.note
     except ConfigError:
         return config
-    return config.model_copy(update={"run": config.run.model_copy(update={"note": note})})
+    return _with_note(config, note)
 
 
 def amend(folder: RunFolder, assignments: Iterable[str] = (), options: Iterable[NamedOverride] = ()) -> None:
@@ -30,7 +31,25 @@ def amend(folder: RunFolder, assignments: Iterable[str] = (), options: Iterable[
         CharRNNError: it cannot be written.
     """
     before = load_config(folder.config)
-    after = revise_config(before, assignments, options)
+    _replace(folder, before, revise_config(before, assignments, options))
+
+
+def amend_resumed(
+    folder: RunFolder, goes_on: bool, assignments: Iterable[str] = (), options: Iterable[NamedOverride] = ()
+) -> None:
+    """The same for a run that was resumed. Where it does not go on, having finished, its note alone is changed. A file
+    that is no config stays as it is: the checkpoints say it all the same."""
+    with suppress(ConfigError):
+        before = load_config(folder.config)
+        after = revise_config(before, assignments, options)
+        _replace(folder, before, after if goes_on else _with_note(before, after.run.note))
+
+
+def _with_note(config: Config, note: str | None) -> Config:
+    return config.model_copy(update={"run": config.run.model_copy(update={"note": note})})
+
+
+def _replace(folder: RunFolder, before: Config, after: Config) -> None:
     if after == before:
         return
     try:

@@ -110,6 +110,7 @@ class Session:
 
     def record_validation(self, val_loss: float) -> bool:
         """Take in a validation loss; whether it is the best so far."""
+        again = self.score.last_evaluation == self.trainer.steps  # the final one, where patience ended it
         self.score.last_evaluation = self.trainer.steps
         self.score.last_val_loss = val_loss if math.isfinite(val_loss) else None
         best = self.score.best_val_loss
@@ -118,7 +119,7 @@ class Session:
             self.score.best_step = self.trainer.steps
             self.score.evaluations_since_best = 0
             return True
-        self.score.evaluations_since_best += 1
+        self.score.evaluations_since_best += not again
         return False
 
     def state_dict(self) -> State:
@@ -227,7 +228,8 @@ def resume_session(
     session = restore_session(found.file, found.state, config, places, same_text=not inexact, ranks=ranks)
     if not inexact:
         _refuse_other_machine(found, session.state_dict())
-    session.score.finished &= session.progress >= 1  # a raised limit makes a finished run unfinished
+    # A raised limit makes a finished run unfinished.
+    session.score.finished &= session.progress >= 1 or session.is_out_of_patience
     session.folder = folder
     return session
 
