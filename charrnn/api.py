@@ -128,7 +128,7 @@ def resume(run: Run | str | Path, *, settings: Mapping[str, Any] | None = None, 
         changes = _overrides(settings or {})
         config = revise_config(with_kept_note(config_in(found), folder), options=changes)
         session = resume_session(folder, found, config, Places.from_environment())
-        amend_resumed(folder, not session.score.finished, options=changes)
+        amend_resumed(folder, session.config, goes_on=not session.score.finished)
         if not session.score.finished:
             _train(session, progress)
     return read_run(folder.path)

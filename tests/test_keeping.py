@@ -348,6 +348,10 @@ class TestGoingOn:
         assert "warning" not in said
         assert_equal(stopped, golden)
 
+    def test_from_inside_its_folder(self, stopped: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.chdir(stopped.checkpoints)
+        assert "at step 22\n" in goes_on(Path("last.safetensors"))
+
     def test_a_checkpoint_outside_of_a_run_is_no_run(self, stopped: RunFolder) -> None:
         shutil.copy(stopped.last, "alone.safetensors")
         assert "give the run folder" in refused(Path("alone.safetensors"))

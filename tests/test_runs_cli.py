@@ -5,12 +5,14 @@ from __future__ import annotations
 import importlib
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 
@@ -54,7 +56,7 @@ def a_run(
     folder = RunFolder(Path(path))
     folder.checkpoints.mkdir(parents=True)
     folder.config.write_text(dump_config(load_config(find_config(base), settings)))
-    folder.environment.write_text(json.dumps(environment))
+    folder.environment.write_text(json.dumps({"charrnn": "0", **environment}))
     folder.metrics.write_text("".join(json.dumps(row) + "\n" for row in rows))
     return folder.path
 
@@ -316,6 +318,60 @@ class TestRemove:
             assert "Traceback" not in result.err
             assert "internal" not in result.err
 
+    @pytest.mark.parametrize(
+        "others",
+        [
+            {"config.yaml": "x: 1", "checkpoints": None, "thesis.tex": "years of work", "src/main.py": ""},
+            {"config.yaml": "x: 1"},
+            {"config.yaml": "x: 1", "checkpoints/model.safetensors": "", "environment.json": '{"name": "conda"}'},
+            {"checkpoints/model.safetensors": ""},
+            {"environment.json": "{}"},
+        ],
+    )
+    def test_other_programs_have_files_of_these_names_too(self, others: dict[str, str | None]) -> None:
+        for name, content in others.items():
+            path = Path("runs/other", name)
+            (path.parent if content is not None else path).mkdir(parents=True, exist_ok=True)
+            if content is not None:
+                path.write_text(content)
+        before = snapshot()
+        result = run("runs", "rm", "other", "--yes")
+        assert (result.code, snapshot()) == (2, before)
+        assert "it stays as it is" in result.err
+
+    def test_a_run_without_its_environment_is_one(self) -> None:
+        Path("runs/a/environment.json").unlink()
+        assert run("runs", "rm", "a", "--yes").code == 0
+
+    def test_a_long_name(self) -> None:
+        name = "n" * 250
+        a_run(f"runs/{name}")
+        assert run("runs", "rm", name, "--yes").code == 0
+        assert sorted(listed()) == ["a", "b", "h"]
+
+    def test_a_protected_run_stays_whole(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """As root may delete anything, the question is answered for it."""
+        protected = Path("runs/a/checkpoints")
+        monkeypatch.setattr("charrnn.runs.shelf.os.access", lambda path, mode: path != protected)
+        before = snapshot()
+        result = run("runs", "rm", "a", "--yes")
+        assert (result.code, snapshot()) == (1, before)
+        assert f"{protected}: is write-protected" in result.err
+
+    def test_what_another_removal_left_and_cannot_go_is_no_error(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        Path("runs/.removing-0123").mkdir()
+        real = shutil.rmtree
+
+        def rmtree(path: Path) -> None:
+            if path.name == ".removing-0123":
+                raise PermissionError(13, "Permission denied", str(path))
+            real(path)
+
+        with monkeypatch.context() as patched:
+            patched.setattr("charrnn.runs.shelf.shutil.rmtree", rmtree)
+            assert run("runs", "rm", "a", "--yes").code == 0
+        assert sorted(listed()) == ["b", "h"]
+
     def test_of_a_link_the_link_alone(self) -> None:
         target = a_run("far/x").absolute()
         before = snapshot(target)
@@ -346,7 +402,7 @@ class TestRemove:
             with pytest.raises(KeyboardInterrupt):
                 remove(find_entry(Path("runs"), "a"))
         assert sorted(listed()) == ["b", "h"]
-        assert [path.name.startswith(".removing-a-") for path in Path("runs").iterdir()].count(True) == 1
+        assert [path.name.startswith(".removing-") for path in Path("runs").iterdir()].count(True) == 1
         remove(find_entry(Path("runs"), "b"))
         assert [path.name for path in Path("runs").iterdir()] == ["h"]
 
@@ -430,6 +486,43 @@ class TestNote:
         expected["training"]["max_steps"], expected["run"]["keep"] = 25, 3
         assert load_config(Path("runs/small/config.yaml")) == Config.model_validate(expected)
         assert listed()["small"]["differing"].items() >= {"training.max_steps": 25, "run.keep": 3}.items()
+
+    def test_also_where_an_older_checkpoint_knew_another_end(self) -> None:
+        """What it trains with is what the file says: here the first limit again."""
+        assert run("train", "--config", "small.yaml", "--set", "run.keep=5", "--set", "run.save_every=5").code == 0
+        before = load_config(Path("runs/small/config.yaml"))
+        assert run("train", "--resume", "runs/small", "--set", "training.max_steps=25").code == 0
+        older = min(Path("runs/small/checkpoints").glob("step-*"))
+        assert run("train", "--resume", older).code == 0
+        assert load_config(Path("runs/small/config.yaml")) == before
+
+    def test_what_it_went_on_with_is_saved_before_the_first_step(self) -> None:
+        """Or a run that is killed then would go back to its old settings, which its config does not tell any more."""
+        assert run("train", "--config", "small.yaml").code == 0
+        with patch("charrnn.training.loop.Loop._train", side_effect=KeyboardInterrupt):
+            assert run("train", "--resume", "runs/small", "--set", "training.max_steps=25").code == 130
+        assert read_checkpoint(Path("runs/small/checkpoints/last.safetensors"))["config"]["training"]["max_steps"] == 25
+
+    @pytest.mark.parametrize("option", [("--name", "other"), ("--out", "elsewhere")])
+    def test_it_stays_in_its_folder(self, option: tuple[str, str]) -> None:
+        assert run("train", "--config", "small.yaml").code == 0
+        before = snapshot()
+        result = run("train", "--resume", "runs/small", "--set", "training.max_steps=25", *option)
+        assert (result.code, snapshot()) == (2, before)
+        assert "leave them out" in result.err
+
+    def test_with_its_text_in_another_place(self) -> None:
+        assert run("train", "--config", "small.yaml").code == 0
+        text = Path(load_config(Path("runs/small/config.yaml")).corpus.source)
+        moved = text.rename("moved.txt").absolute()
+        more = ("train", "--resume", "runs/small", "--set", "training.max_steps=25")
+        assert run(*more).code == 2
+        assert run(*more, "--data", "moved.txt").code == 0
+        assert load_config(Path("runs/small/config.yaml")).corpus.source == str(moved)
+        moved.write_text(moved.read_text().replace("cat", "dog"))
+        result = run("train", "--resume", "runs/small", "--set", "training.max_steps=30", "--data", "moved.txt")
+        assert result.code == 2
+        assert "the text has changed" in result.err
 
     @pytest.mark.parametrize("refused", ["model.hidden_size=9", "training.max_steps=0"])
     def test_a_refused_change_is_not_written(self, refused: str) -> None:

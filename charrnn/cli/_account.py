@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from typing import TYPE_CHECKING
 
 from charrnn.cli._terminal import format_bytes, format_nats, format_seconds, say, warn
@@ -48,7 +49,8 @@ def conclude(session: Session, outcome: Outcome) -> None:
     if score.best_val_loss is not None:
         best = f"; best validation loss {format_nats(score.best_val_loss)} at step {score.best_step:,}"
     say(f"Done:   {outcome.value}, {session.trainer.steps:,} steps in {format_seconds(score.seconds)}{best}")
-    say(f"Run:    {session.folder.path}    Sample: charrnn sample --checkpoint {session.folder.path}")
+    path = session.folder.path
+    say(f"Run:    {path}    Sample: charrnn sample --checkpoint {shlex.quote(str(path))}")
 
 
 def show_dry_run(session: Session) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -56,7 +57,7 @@ def export(checkpoint: Path, kind: str, output: Path | None) -> None:
     else:
         write_hub(saved, path)
         say(f"Wrote:   a folder for the Hugging Face hub; the license in its {path / 'README.md'} is yours to choose")
-        say(f"Use it:  charrnn sample --checkpoint {path}")
+        say(f"Use it:  charrnn sample --checkpoint {shlex.quote(str(path))}")
     click.echo(path)
 
 

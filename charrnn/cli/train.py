@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -71,7 +72,7 @@ def train(
       charrnn train --resume runs/shakespeare --live
     """
     ranks = click.get_current_context().with_resource(leading())
-    _refuse_contradictions(config_name, resume, inexact, dry_run, options["data"])
+    _refuse_contradictions(config_name, resume, inexact, dry_run, options)
     if ranks is not None and dry_run:
         raise UsageError("--dry-run looks at one process; leave out --dry-run, or torchrun")
     if live:
@@ -86,15 +87,17 @@ def train(
 
 
 def _refuse_contradictions(
-    config_name: str | None, resume: Path | None, inexact: bool, dry_run: bool, data: str | None
+    config_name: str | None, resume: Path | None, inexact: bool, dry_run: bool, options: dict[str, Any]
 ) -> None:
     if config_name is not None and resume is not None:
         raise UsageError("give --config NAME for a new run ('charrnn config ls'), or --resume RUN; not both")
-    if config_name is None and resume is None and data is None:
+    if config_name is None and resume is None and options["data"] is None:
         raise UsageError(
             "give --data PATH to train on a text with settings chosen for it, --config NAME for settings of your own "
             "('charrnn config ls'), or --resume RUN to go on with a run"
         )
+    if resume is not None and (options["name"] is not None or options["out"] is not None):
+        raise UsageError("--name and --out are for a new run; one that goes on stays in its folder: leave them out")
     if resume is not None and dry_run:
         raise UsageError("--dry-run looks at a new run; leave out --resume, or give --config instead")
     if inexact and resume is None:
@@ -176,11 +179,10 @@ def _resumed(
     if found.damaged:
         warn(f"going on from {found.file.name} instead, the newest that is whole")
     kept = with_kept_note(config_in(found), folder)
-    changes = overrides(**options)
-    config = revise_config(kept, assignments, changes)
+    config = revise_config(kept, assignments, overrides(**options))
     _refuse_missing_tracker(config)
     session = resume_session(folder, found, config, Places.from_environment(), inexact, ranks)
-    amend_resumed(folder, not session.score.finished, assignments, changes)
+    amend_resumed(folder, session.config, goes_on=not session.score.finished)
     if note := other_ranks(found.state, ranks):
         warn(note)
     describe(session)
@@ -213,7 +215,7 @@ def _train(session: Session, ranks: Ranks | None, live: bool) -> None:
     if interrupts.received is not None:
         raise Interrupted(
             f"interrupted at step {session.trainer.steps:,}, saved; to go on: "
-            f"charrnn train --resume {session.folder.path}",
+            f"charrnn train --resume {shlex.quote(str(session.folder.path))}",
             interrupts.received,
         )
     conclude(session, outcome)

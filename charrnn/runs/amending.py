@@ -34,15 +34,14 @@ def amend(folder: RunFolder, assignments: Iterable[str] = (), options: Iterable[
     _replace(folder, before, revise_config(before, assignments, options))
 
 
-def amend_resumed(
-    folder: RunFolder, goes_on: bool, assignments: Iterable[str] = (), options: Iterable[NamedOverride] = ()
-) -> None:
-    """The same for a run that was resumed. Where it does not go on, having finished, its note alone is changed. A file
-    that is no config stays as it is: the checkpoints say it all the same."""
+def amend_resumed(folder: RunFolder, config: Config, goes_on: bool) -> None:
+    """Let ``config.yaml`` say with which ``config`` a run goes on; of one that has finished its note alone changes.
+
+    A file that is no config stays as it is: the checkpoints say it all the same. Raises CharRNNError as above.
+    """
     with suppress(ConfigError):
         before = load_config(folder.config)
-        after = revise_config(before, assignments, options)
-        _replace(folder, before, after if goes_on else _with_note(before, after.run.note))
+        _replace(folder, before, config if goes_on else _with_note(before, config.run.note))
 
 
 def _with_note(config: Config, note: str | None) -> Config:

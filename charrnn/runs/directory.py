@@ -98,7 +98,7 @@ def folder_of(path: Path) -> RunFolder:
     Raises:
         CheckpointError: there is no such run.
     """
-    return RunFolder.open(path.parent.parent if _is_kept_checkpoint(path) else path)
+    return RunFolder.open(path.absolute().parent.parent if _is_kept_checkpoint(path) else path)
 
 
 def _is_kept_checkpoint(path: Path) -> bool:

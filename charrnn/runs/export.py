@@ -34,7 +34,7 @@ class OnnxFile:
 
 def default_name(file: Path) -> str:
     """The name of the model in this file: that of its run or exported folder, else the file's own."""
-    file = file.absolute()
+    file = file.resolve()
     if file.name == WEIGHTS:
         return file.parent.name
     return file.parent.parent.name if file.parent.name == "checkpoints" else file.stem

@@ -11,6 +11,8 @@ from contextlib import suppress
 from charrnn.errors import UsageError
 from charrnn.runs.directory import RunFolder
 
+TRIES, TRY_SECONDS = 5, 0.02
+
 
 def is_locked(folder: RunFolder) -> bool:
     """Whether a process trains in a folder now; the question itself locks nobody out for longer than a moment."""
@@ -44,7 +46,7 @@ class FolderLock:
         except OSError as error:
             raise UsageError(f"{path}: cannot open the run folder: {error.strerror}; check its permissions") from error
         try:
-            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            self._lock()
         except OSError as error:
             os.close(self._descriptor)
             raise UsageError(f"{path}: {self._holder()} is training in it; wait for that, or stop it first") from error
@@ -54,6 +56,15 @@ class FolderLock:
             with os.fdopen(os.open(self._folder.lock, flags, 0o666), "w") as file:
                 file.write(f"process {os.getpid()} on {platform.node()}, since {since},")
         return self
+
+    def _lock(self) -> None:
+        """Tried a few times: somebody who only asks ``is_locked`` holds it for a moment, too."""
+        for _ in range(TRIES):
+            with suppress(OSError):
+                fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                return
+            time.sleep(TRY_SECONDS)
+        fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
     def _holder(self) -> str:
         try:

@@ -6,15 +6,19 @@ An entry is a folder of ours: a run, a hive of a swarm, a swarm of a hive, or wh
 from __future__ import annotations
 
 import difflib
+import json
+import os
 import secrets
 import shutil
 from collections.abc import Iterator
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from charrnn.config.library import is_file, is_folder
-from charrnn.errors import CharRNNError, UsageError
+from charrnn.config.loader import load_config
+from charrnn.errors import CharRNNError, ConfigError, UsageError
 from charrnn.runs import files
 from charrnn.runs.directory import RunFolder
 from charrnn.runs.files import TEMPORARY
@@ -26,7 +30,9 @@ Kind = Literal["run", "hive", "swarm", "lr-find", "half-made"]
 # What tells the kinds apart, in this order; each is the first or only file that is always there.
 SIGNS: dict[str, Kind] = {"hive.yaml": "hive", "swarm.json": "swarm", "lr-find.json": "lr-find"}
 # What a run folder may hold when the machine stops while it is being made.
-BEGINNING = {"checkpoints", "config.yaml", "environment.json", "lock"}
+BEGINNING = {"checkpoints", "config.yaml", "lock"}
+# A key of each file that a run alone has beside its config: other programs have files of these names, too.
+KEYS = {"environment.json": "charrnn", "result.json": "status"}
 
 
 @dataclass(frozen=True)
@@ -60,18 +66,31 @@ def kind_of(path: Path) -> Kind | None:
     for sign, kind in SIGNS.items():
         if sign in names:
             return kind
-    if "config.yaml" in names and (names & {"environment.json", "result.json"} or _has_own_checkpoints(path)):
-        return "run"  # other programs have config.yaml and checkpoints/ too
+    checkpoints = [one for one in RunFolder(path).checkpoints.glob("*") if not one.name.startswith(TEMPORARY)]
+    if "config.yaml" in names:
+        if any(_has_key(path / name, key) for name, key in KEYS.items()):
+            return "run"
+        if not _is_config(path / "config.yaml"):
+            return None
+        if names & {*KEYS, "metrics.jsonl"} or any(one.suffix == ".safetensors" for one in checkpoints):
+            return "run"
     begun = all(name in BEGINNING or name.startswith(TEMPORARY) for name in names)
-    return "half-made" if begun and ("checkpoints" not in names or _has_own_checkpoints(path)) else None
+    return "half-made" if begun and not checkpoints else None
 
 
-def _has_own_checkpoints(path: Path) -> bool:
-    """Whether there is a folder of checkpoints, with nothing in it that we did not write."""
-    folder = RunFolder(path).checkpoints
-    return is_folder(folder) and all(
-        one.suffix == ".safetensors" or one.name.startswith(TEMPORARY) for one in folder.iterdir()
-    )
+def _has_key(path: Path, key: str) -> bool:
+    try:
+        return key in json.loads(path.read_bytes())
+    except (OSError, ValueError, RecursionError, TypeError):
+        return False
+
+
+def _is_config(path: Path) -> bool:
+    try:
+        load_config(path)
+    except ConfigError:
+        return False
+    return True
 
 
 def entries(folder: Path) -> tuple[list[Entry], int]:
@@ -144,6 +163,13 @@ def refuse_busy(entry: Entry) -> None:
             raise UsageError(f"{one}: somebody is training in it; wait for that, or stop it first")
 
 
+def _refuse_protected(path: Path) -> None:
+    """Find out before anything is deleted whether all of a folder can be."""
+    for folder in (path, *(one for one in path.rglob("*") if one.is_dir() and not one.is_symlink())):
+        if not os.access(folder, os.W_OK | os.X_OK):
+            raise CharRNNError(f"{folder}: is write-protected, nothing was deleted; chmod -R u+w {path} allows it")
+
+
 def remove(entry: Entry) -> None:
     """Delete an entry, all or nothing: it first gets a hidden name, so that no half of it ever looks like a run.
 
@@ -153,18 +179,20 @@ def remove(entry: Entry) -> None:
         UsageError: somebody trains in it.
         CharRNNError: the disk refused.
     """
-    path = entry.path
+    path, hidden = entry.path, None
     try:
         if path.is_symlink():
             files.disk.unlink(path)
         else:
-            hidden = path.with_name(f"{REMOVING}{path.name}-{secrets.token_hex(4)}")
+            hidden = path.with_name(f"{REMOVING}{secrets.token_hex(8)}")  # without a name that may be long
             refuse_busy(entry)
+            _refuse_protected(path)
             with FolderLock(RunFolder(path)):
                 files.disk.replace(path, hidden)
         files.disk.sync_folder(path.parent)
         for left in path.parent.glob(f"{REMOVING}*"):
-            shutil.rmtree(left)
+            with nullcontext() if left == hidden else suppress(OSError):
+                shutil.rmtree(left)
     except OSError as error:
         raise CharRNNError(
             f"{error.filename or path}: cannot be deleted: {error.strerror}; check its permissions"

@@ -85,7 +85,7 @@ class Loop:
         with ExitStack() as stack:
             self._open_logs(stack)
             self._clock = time.monotonic()
-            if self.keeper.step_of_last != self.session.trainer.steps:
+            if self.session.revised or self.keeper.step_of_last != self.session.trainer.steps:
                 self._save()  # so that what is gone back to, or resumed, is this run from its first step here
             outcome = yield from self._train()
             if self._trouble is not None:
@@ -194,7 +194,7 @@ class Loop:
             row = {**self._position(), **losses, **({"sample": sample} if sample else {})}
             self._append(self.metrics, json_line(row))
             self._append(self.samples, f"--- step {row['step']}, validation {val_loss:.4f} nats/char\n{sample}\n\n")
-            is_best = self.session.record_validation(val_loss)
+            is_best = self.session.score.record(self.session.trainer.steps, val_loss)
             self.session.score.finished = final
             if is_best:
                 self._write_checkpoint(self.keeper.save_best)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -29,6 +30,17 @@ class Score:
     def val_loss_at(self, step: int) -> float | None:
         """What the last evaluation gave, if it was made at this step."""
         return self.last_val_loss if self.last_evaluation == step else None
+
+    def record(self, step: int, val_loss: float) -> bool:
+        """Take in a validation loss; whether it is the best so far."""
+        again = self.last_evaluation == step  # the final one, where patience ended training
+        self.last_evaluation = step
+        self.last_val_loss = val_loss if math.isfinite(val_loss) else None
+        if math.isfinite(val_loss) and (self.best_val_loss is None or val_loss < self.best_val_loss):
+            self.best_val_loss, self.best_step, self.evaluations_since_best = val_loss, step, 0
+            return True
+        self.evaluations_since_best += not again
+        return False
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import operator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,7 +16,7 @@ from charrnn.runs.keeping import Found
 from charrnn.runs.metrics import Row, read_metrics
 from charrnn.runs.saved import saved_config, understanding
 from charrnn.text.baselines import baselines
-from charrnn.text.corpus import find_corpus
+from charrnn.text.corpus import find_corpus, settled
 from charrnn.text.encoded import EncodedText, encode_corpus
 from charrnn.text.places import Places
 from charrnn.text.vocabulary import Vocabulary
@@ -38,6 +37,7 @@ FREE_ON_RESUME: dict[str, bool | set[str]] = {
         *("max_steps", "epochs", "max_time", "patience", "device", "threads", "grad_clip", "state_reset"),
         *("on_divergence", "rollback_factor", "max_rollbacks"),
     },
+    "corpus": {"source"},  # where the text is by now: that it is the same, its SHA-256 says
     "run": True,
     "sampling": True,
 }
@@ -46,7 +46,8 @@ FREE_ON_RESUME: dict[str, bool | set[str]] = {
 @dataclass
 class Session:
     """Everything of a run. ``folder`` is None for a dry run, ``thread_choice`` where nothing was measured; ``chosen``
-    says why, where settings were not given; ``made_from`` is the config that was (see ``name_of_config``)."""
+    says why, where settings were not given; ``made_from`` is the config that was (see ``name_of_config``); ``revised``:
+    resumed with other settings than its checkpoint has."""
 
     config: Config
     text: EncodedText
@@ -58,6 +59,7 @@ class Session:
     chosen: tuple[str, ...] = ()
     made_from: str | None = None
     thread_choice: ThreadChoice | None = None
+    revised: bool = False
 
     @property
     def rows(self) -> list[Row]:
@@ -108,20 +110,6 @@ class Session:
         patience = self.config.training.patience
         return patience is not None and self.score.evaluations_since_best >= patience
 
-    def record_validation(self, val_loss: float) -> bool:
-        """Take in a validation loss; whether it is the best so far."""
-        again = self.score.last_evaluation == self.trainer.steps  # the final one, where patience ended it
-        self.score.last_evaluation = self.trainer.steps
-        self.score.last_val_loss = val_loss if math.isfinite(val_loss) else None
-        best = self.score.best_val_loss
-        if math.isfinite(val_loss) and (best is None or val_loss < best):
-            self.score.best_val_loss = val_loss
-            self.score.best_step = self.trainer.steps
-            self.score.evaluations_since_best = 0
-            return True
-        self.score.evaluations_since_best += not again
-        return False
-
     def state_dict(self) -> State:
         """The content of a checkpoint."""
         return {
@@ -167,13 +155,17 @@ def session_on(
 ) -> Session:
     """A new session on a text that was read before, with its ``baselines``, and with a trainer of its own unless one is
     given; the rest as above."""
-    # From here on the config says which text was really used, so that the run can be resumed from anywhere.
-    config = config.model_copy(update={"corpus": config.corpus.model_copy(update={"source": text.source})})
+    config = _naming_source(config, text)
     choice = _measured_threads(config, text) if measure_threads and ranks is None else None
     trainer = trainer or make_trainer(text, config, choice.threads if choice else config.training.threads, ranks)
     if entropies["unigram"] == 0:
         raise DataError(f"{text.name}: is one character over and over: there is nothing to learn; give another text")
     return Session(config, text, entropies, trainer, Meter(config.training.grad_clip), thread_choice=choice)
+
+
+def _naming_source(config: Config, text: EncodedText) -> Config:
+    """A config that says which text was really used, so that the run can be resumed from anywhere."""
+    return config.model_copy(update={"corpus": settled(config.corpus, text.source)})
 
 
 def _measured_threads(config: Config, text: EncodedText) -> ThreadChoice | None:
@@ -230,7 +222,7 @@ def resume_session(
         _refuse_other_machine(found, session.state_dict())
     # A raised limit makes a finished run unfinished.
     session.score.finished &= session.progress >= 1 or session.is_out_of_patience
-    session.folder = folder
+    session.folder, session.revised = folder, session.config != config_in(found)
     return session
 
 
@@ -260,7 +252,7 @@ def restore_session(
     text = encode_corpus(corpus, config.corpus, places, vocabulary, recorded if same_text else None)
     trainer = make_trainer(text, config, threads if same_ranks else config.training.threads, ranks)
     entropies = baselines(text.ids, len(text.vocabulary))
-    session = Session(config, text, entropies, trainer, Meter(config.training.grad_clip))
+    session = Session(_naming_source(config, text), text, entropies, trainer, Meter(config.training.grad_clip))
     with understanding(file):
         session.load_state_dict(state)
     return session
