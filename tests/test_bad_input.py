@@ -186,7 +186,7 @@ def test_train(words: str, says: tuple[str, ...]) -> None:
     ("train --resume cat.txt", "cat.txt", "run folder"),
     ("train --resume run --set model.hidden_size=16", "start a new run", "model.hidden_size: 8 in the run, 16 asked"),
     ("train --resume run --set training.optimizer=sgd", "training.optimizer: 'adam' in the run"),
-    ("train --resume run --data cat.txt", "corpus.source"),
+    ("train --resume run --data strange.txt", "strange.txt: the text has changed"),
     ("train --resume run --set training.lr=0", "--set training.lr=0", "should be greater than 0"),
     ("train --resume run --device cuda:99", "--device cuda:99", "use --device cpu"),
 )

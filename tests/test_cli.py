@@ -259,7 +259,7 @@ class TestTrain:
     def test_symbols_of_the_validation_text_only(self) -> None:
         Path("cat.txt").write_text(TEXT + "QQQ")
         err = done("train", "--config", "small.yaml", "--dry-run").err
-        assert re.search(r"warning: 1 symbol\(s\) occur in the validation text only, 3 times", err)
+        assert re.search(r"warning: 1 symbol\(s\) do not occur in the training text, 3 times", err)
 
 
 class TestResume:

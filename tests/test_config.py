@@ -244,6 +244,19 @@ class TestValues:
         expected = DropoutConfig(input=0.0, between=0.4, output=0.0)
         assert load(HEAD, "model.dropout.between=0.4").model.dropout == expected
 
+    def test_a_number_stands_for_the_places_not_assigned(self) -> None:
+        expected = DropoutConfig(input=0.1, between=0.3, output=0.2)
+        text, places = HEAD + "model:\n  dropout: 0.3\n", ("model.dropout.input=0.1", "model.dropout.output=0.2")
+        assert load(text, *places).model.dropout == expected
+        assert load(HEAD, "model.dropout=0.3", *places).model.dropout == expected
+        assert load(text, *places, "model.dropout=0.5").model.dropout == DropoutConfig(
+            input=0.5, between=0.5, output=0.5
+        )
+
+    def test_a_number_with_a_place_assigned_is_refused_where_it_stands(self) -> None:
+        found = problem(HEAD + "model:\n  dropout: 2\n", "model.dropout.input=0.1")
+        assert found.startswith("c.yaml:6:3: model.dropout: should be less than 1, not 2")
+
     @pytest.mark.parametrize("value", ["1", "-0.1", "true", "'0.2'", "[0.1]", "{input: 1}", ".nan"])
     def test_dropout_refused_once(self, value: str) -> None:
         assert re.match(r"c\.yaml:6:\d+: model\.dropout", problem(f"{HEAD}model:\n  dropout: {value}\n"))
@@ -559,3 +572,10 @@ class TestAnyText:
             build_config(given)
         except ConfigError as error:
             assert error.problems
+
+
+def test_home_is_meant_by_its_sign(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A shell leaves it alone in ``--out=~/runs``, and a folder called ``~`` is a trap."""
+    monkeypatch.setenv("HOME", "/home/anna")
+    assert make_config("cat.txt", "run.out=~/runs").run.out == "/home/anna/runs"
+    assert make_config("cat.txt", "run.out=a~/runs").run.out == "a~/runs"

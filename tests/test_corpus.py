@@ -18,7 +18,7 @@ import requests
 from charrnn.config.library import shipped
 from charrnn.config.schema import CorpusConfig
 from charrnn.errors import CorpusUnavailable, DataError, UsageError
-from charrnn.text.corpus import Corpus, find_corpus
+from charrnn.text.corpus import Corpus, find_corpus, settled
 from charrnn.text.named import COUNTING_CHARACTERS, NAMED, PYTHON_LEFT_OUT, SHAKESPEARE_FILE, local_shakespeare
 from charrnn.text.places import Places
 from tests.conftest import make_config
@@ -67,7 +67,7 @@ class TestFiles:
         write("a.txt", b"first ")
         write("b.txt", b"second")
         expected = hashlib.sha256(b"first second").hexdigest()
-        assert find(["a.txt", "b.txt"]).digest() == (expected, 12)
+        assert find(["a.txt", "b.txt"]).digest() == (expected, [6, 6])
 
     @pytest.mark.parametrize("size", [1, 2, 3, 7])
     def test_chunks_are_no_longer_than_the_limit(self, size: int, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -77,14 +77,39 @@ class TestFiles:
         assert b"".join(chunks) == POEM
         assert max(map(len, chunks)) == size
 
-    def test_a_list_is_sorted_joined_and_free_of_doubles(self) -> None:
-        write("b.txt", b"2")
-        write("a.txt", b"1")
-        write("folder/c.txt", b"3")
-        corpus = find(["b.txt", "folder", "a.txt", "b.txt"])
-        assert read(corpus) == b"123"
-        assert names(corpus) == ["a.txt", "b.txt", "folder/c.txt"]
-        assert read(find(corpus.source)) == b"123"
+    def test_a_list_is_joined_in_its_order_and_free_of_doubles(self) -> None:
+        write("b.txt", b"1")
+        write("a.txt", b"4")
+        write("folder/d.txt", b"3")
+        write("folder/c.txt", b"2")
+        corpus = find(["b.txt", "folder", "a.txt", "b.txt", "folder/d.txt"])
+        assert read(corpus) == b"1234"
+        assert names(corpus) == ["b.txt", "folder/c.txt", "folder/d.txt", "a.txt"]
+        assert read(find(corpus.source)) == b"1234"
+
+    def test_a_folder_in_a_list_stays_a_folder(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Or a config, which is limited in size, would name every file of it."""
+        write("many/a.txt", b"1")
+        write("many/b.txt", b"2")
+        write("c.txt", b"3")
+        corpus = find(["c.txt", "many"])
+        assert corpus.source == [str(Path("c.txt").absolute()), str(Path("many").absolute())]
+        monkeypatch.chdir("many")
+        assert read(find(corpus.source)) == b"312"
+
+    def test_one_file_given_twice_is_one(self) -> None:
+        write("one.txt", POEM)
+        corpus = find(["one.txt", "./one.txt"])
+        assert (corpus.name, corpus.source) == ("one.txt", str(Path("one.txt").absolute()))
+
+    def test_a_name_in_a_list(self) -> None:
+        write("one.txt", POEM)
+        with pytest.raises(
+            DataError, match=r"counting: a named corpus stands alone, .*; set corpus\.source: counting, "
+        ):
+            find(["counting", "one.txt"])
+        write("counting", b"a file")
+        assert read(find(["counting", "one.txt"])) == b"a file" + POEM
 
     def test_a_named_corpus_wins_over_a_file_and_the_path_over_the_name(self) -> None:
         write("counting", POEM)
@@ -141,6 +166,37 @@ class TestFolders:
     def test_nothing_matches(self) -> None:
         with pytest.raises(DataError, match=r"books: no file matches '\*\.tex'; set corpus\.glob"):
             find("books", glob="*.tex")
+
+    @pytest.mark.parametrize("hidden", [".git", "a/.cache/deep"])
+    def test_without_hidden_folders(self, hidden: str) -> None:
+        write(f"books/{hidden}/x.txt", b"!")
+        assert read(find("books")) == b"102-z"
+
+    def test_a_hidden_folder_can_be_given(self) -> None:
+        write(".texts/inner/x.txt", b"x")
+        assert read(find(".texts")) == b"x"
+
+    @pytest.mark.parametrize("beside", ["metrics.jsonl", "checkpoints/last.safetensors"])
+    def test_without_run_folders(self, beside: str) -> None:
+        write("books/runs/one/config.yaml", b"")
+        write(f"books/runs/one/{beside}", b"")
+        write("books/runs/one/samples.txt", b"!")
+        write("books/runs/one/deeper/notes.txt", b"!")
+        assert read(find("books")) == b"102-z"
+        assert read(find("books/runs/one")) == b"!!"  # asked for
+
+    @pytest.mark.parametrize("name", ["config.yaml", "metrics.jsonl"])
+    def test_a_folder_with_one_of_a_run_s_files_is_none(self, name: str) -> None:
+        write(f"books/runs/{name}", b"")
+        write("books/runs/samples.txt", b"s")
+        assert read(find("books")) == b"102-sz"
+
+    def test_nothing_but_what_is_left_out(self) -> None:
+        write("other/.git/x.txt", b"!")
+        with pytest.raises(
+            DataError, match=r"no file matches '\*\*/\*.txt' outside hidden folders and run folders; set"
+        ):
+            find("other")
 
     @pytest.mark.parametrize("glob", ["", "/etc/*.txt"])
     def test_impossible_globs_are_errors_of_the_user(self, glob: str) -> None:
@@ -206,6 +262,16 @@ class TestReadOnce:
         with pytest.raises(KeyboardInterrupt):
             find("-")
         assert list((places.cache / "stdin").iterdir()) == []
+
+    def test_others_may_read_what_the_umask_lets_them(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.feed_stdin(monkeypatch, self.CONTENT)
+        before = os.umask(0o027)
+        try:
+            source = find("-").source
+        finally:
+            os.umask(before)
+        assert isinstance(source, str)
+        assert Path(source).stat().st_mode & 0o777 == 0o640
 
     def test_a_cache_that_cannot_be_written(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("CHARRNN_CACHE", str(write(str(tmp_path / "file"), b"")))
@@ -274,6 +340,21 @@ class TestShakespeare:
         assert read(find("shakespeare")) == read(find("shakespeare")) == POEM
         assert network.calls == 1
 
+    def test_others_may_read_the_download(self, places: Places, monkeypatch: pytest.MonkeyPatch) -> None:
+        Downloader(POEM).install(monkeypatch)
+        before = os.umask(0o027)
+        try:
+            find("shakespeare")
+        finally:
+            os.umask(before)
+        assert (places.cache / SHAKESPEARE_FILE).stat().st_mode & 0o777 == 0o640
+
+    def test_a_copy_that_may_not_be_read_is_passed_over(self, places: Places, monkeypatch: pytest.MonkeyPatch) -> None:
+        unreadable = write(f"data/{SHAKESPEARE_FILE}", POEM)
+        write(str(places.cache / SHAKESPEARE_FILE), POEM)
+        monkeypatch.setattr(os, "access", lambda path, _: Path(path) != unreadable)  # root may read all
+        assert local_shakespeare(places) == places.cache / SHAKESPEARE_FILE
+
     def test_a_damaged_copy_in_the_cache_is_replaced(self, places: Places, monkeypatch: pytest.MonkeyPatch) -> None:
         write(str(places.cache / SHAKESPEARE_FILE), b"half a po")
         Downloader(POEM).install(monkeypatch)
@@ -323,6 +404,10 @@ class TestOtherNamedCorpora:
         assert text == b"".join(b"1 2 3 "[i % 6 : i % 6 + 1] for i in range(COUNTING_CHARACTERS))
         assert len(text) == 60_000
 
+    def test_the_play_is_the_shipped_one(self) -> None:
+        write("data/play.txt", POEM)
+        assert read(find("play")) == (shipped("data") / "play.txt").read_bytes()
+
     def test_python_is_the_standard_library_in_order(self) -> None:
         files = [Path(part.name) for part in find("python").parts]
         assert files == sorted(files)
@@ -338,6 +423,26 @@ class TestOtherNamedCorpora:
     def test_source_is_the_name(self, name: str) -> None:
         corpus = find(name)
         assert (corpus.name, corpus.source) == (name, name)
+
+
+class TestSettled:
+    """What a run's config says about its text."""
+
+    CONFIG = CorpusConfig(source="cat.txt", glob="*.md")
+
+    @pytest.mark.parametrize("source", ["/a/caf\u00e9.txt", [f"/texts/{n:01000}.txt" for n in range(50)]])
+    def test_what_a_config_can_hold(self, source: str | list[str]) -> None:
+        assert settled(self.CONFIG, source) == CorpusConfig(source=source, glob="*.md")
+
+    @pytest.mark.parametrize("source", ["/caf\udce9/a.txt", ["/a.txt", "/caf\udce9/a.txt"]])
+    def test_a_path_that_is_not_utf8(self, source: str | list[str]) -> None:
+        with pytest.raises(DataError, match=r"'/caf\\udce9/a\.txt': this path is not UTF-8.*; give the text"):
+            settled(self.CONFIG, source)
+
+    def test_more_paths_than_a_config_can_hold(self) -> None:
+        many = [f"/texts/{n:01000}.txt" for n in range(100)]
+        with pytest.raises(DataError, match=r"corpus\.source: 100 paths are more than a config can hold; give"):
+            settled(self.CONFIG, many)
 
 
 class TestPlay:

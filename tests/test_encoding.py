@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
 import pytest
@@ -238,6 +238,20 @@ class TestReading:
             encode("text".encode(encoding))
         assert np.array_equal(encode("ab".encode(encoding), settings=config(encoding)).ids, [0, 1])
 
+    @pytest.mark.parametrize("chunk", [*CHUNKS, 1 << 20])
+    @pytest.mark.parametrize("bad", ["", "\ud800"])
+    @pytest.mark.parametrize("encoding", ["utf-16", "UTF_32"])
+    def test_a_byte_order_mark_that_is_missing(self, encoding: str, bad: str, chunk: int) -> None:
+        name = encoding.lower().replace("_", "-")
+        data = f"text\n{bad}".encode(f"{name}-le", "surrogatepass")
+        says = f"part-0: not valid {encoding}: .*BOM; set corpus.encoding: {name}-le or {name}-be"
+        with small_pieces(chunk), pytest.raises(DataError, match=says):
+            list(decoded(memory(data), encoding))
+
+    def test_a_codec_that_does_not_say_where(self) -> None:
+        with pytest.raises(DataError, match=r"part-0: not valid punycode.+; set corpus\.encoding"):
+            list(decoded(memory(b"a-!"), "punycode"))
+
     def test_advice_for_other_bytes(self) -> None:
         with pytest.raises(DataError, match=r"latin-1 or cp1252, or corpus\.vocabulary: bytes"):
             encode(b"caf\xe9")
@@ -335,6 +349,50 @@ class TestCache:
             assert encode(data, vocabulary=both).ids.tolist() == [0, 1, 4, 1, 0, 4]
             assert encode(data, settings=config("latin-1"), vocabulary=both).ids.tolist() == [0, 1, 3, 2, 1, 0, 3, 2]
             assert encode(data, settings=bytewise).ids.tolist() == list(data)
+
+    def test_where_parts_begin_is_kept_apart(self) -> None:
+        """The same bytes are another text where a byte order mark begins a part."""
+        two = codecs.BOM_UTF8 + b"a", codecs.BOM_UTF8 + b"b"
+        for _ in range(2):
+            for parts, text in ((two, "ab"), ((b"".join(two),), "a\ufeffb"), ((two[0] + b"\xef", two[1][1:]), None)):
+                if text is None:
+                    with pytest.raises(DataError, match="part-0: not valid utf-8"):
+                        encode(*parts)
+                else:
+                    encoded = encode(*parts)
+                    assert encoded.vocabulary.decode(encoded.ids.tolist()) == text
+
+    def test_an_empty_part_makes_no_other_text(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        encode(b"abc")
+        monkeypatch.setattr("charrnn.text.encoded.decoded", lambda *_: pytest.fail("the text was decoded again"))
+        encode(b"", b"abc", b"")
+
+    @pytest.mark.parametrize("content", [b"", b'{"97": 2, "9', b"[]", b'{"a": 1}', b"\xff"])
+    def test_a_damaged_survey_is_made_anew(self, content: bytes) -> None:
+        encode(b"abac")
+        (survey,) = files_in_cache("surveys")
+        whole = survey.read_bytes()
+        survey.write_bytes(content)
+        assert encode(b"abac").vocabulary.characters == "abc"
+        assert survey.read_bytes() == whole
+
+    @pytest.mark.parametrize("kind", ["own", "given", "skipping", "bytes", "wide"])
+    @pytest.mark.parametrize("cut", [0, 5, -1])
+    def test_ids_that_were_cut_off_are_made_anew(self, kind: str, cut: int) -> None:
+        def ids() -> list[Any]:
+            vocabulary = None
+            if kind in ("given", "skipping"):
+                vocabulary = Vocabulary("characters", "abc\u4e0a" if kind == "given" else "bc")
+            if kind == "wide":
+                vocabulary = Vocabulary("characters", "abc" + "".join(map(chr, range(0x4E00, 0x4F00))))
+            wanted = CorpusConfig(source="memory", vocabulary="bytes" if kind == "bytes" else "characters")
+            data = "abacbcb\u4e0a".encode()
+            return list(encode(data, settings=wanted, vocabulary=vocabulary, skip=kind == "skipping").ids)
+
+        first = ids()
+        (file,) = files_in_cache("encoded")
+        file.write_bytes(file.read_bytes()[:cut])
+        assert ids() == first
 
     def test_skipping_does_not_hide_unknown_characters_later(self) -> None:
         vocabulary = Vocabulary("characters", "ab")

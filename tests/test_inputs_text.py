@@ -16,8 +16,10 @@ A line of the list is a section here. What has its test elsewhere is not tested 
 from __future__ import annotations
 
 import codecs
+import json
 import os
 import re
+import shutil
 import threading
 from pathlib import Path
 
@@ -121,6 +123,13 @@ class TestByteOrderMark:
         trains("--data", "given.txt")
         trained_on(TEXT)
 
+    def test_not_part_of_a_prompt(self) -> None:
+        trains()
+        Path("prompt.txt").write_bytes(codecs.BOM_UTF8 + b"the cat")
+        for words, stdin in ((("--prompt-file", "prompt.txt"), b""), (("--prompt", "-"), codecs.BOM_UTF8 + b"the cat")):
+            result = run("sample", "--checkpoint", "runs/ok", "--length", "5", *words, stdin=stdin)
+            assert (result.code, result.out[:7]) == (0, "the cat"), result.err
+
     def test_alone(self) -> None:
         Path("given.txt").write_bytes(codecs.BOM_UTF8)
         refused(TRAIN, "given.txt", "the text is empty but for a byte order mark", "give a file")
@@ -155,6 +164,45 @@ class TestWideEncodings:
         warning = f"{len(TEXT):,} NUL characters are kept; if the text is UTF-16 in truth, set corpus.encoding: utf-16"
         assert warning in trains("--data", "given.txt").err
 
+    def test_set_without_a_mark(self) -> None:
+        Path("given.txt").write_bytes(TEXT.encode("utf-16-le"))
+        refused(f"{TRAIN} --set corpus.encoding=utf-16", "given.txt", "set corpus.encoding: utf-16-le or utf-16-be")
+        trains("--data", "given.txt", "--set", "corpus.encoding=utf-16-le")
+        trained_on(TEXT)
+
+
+class TestFolder:
+    def test_runs_beside_the_text_are_none_of_it(self) -> None:
+        for name in ("ok", "ok-2"):
+            trains("--data", ".")
+            state = read_checkpoint(Path(f"runs/{name}/checkpoints/last.safetensors"))
+            assert state["corpus"]["bytes"] == len(TEXT)
+        assert Path("runs/ok/samples.txt").stat().st_size
+        for words in ("eval --checkpoint runs/ok", "train --resume runs/ok --set training.max_steps=4"):
+            result = run(*words.split())
+            assert result.code == 0, result.err
+
+    def test_another_one_is_read_as_the_run_s_own(self) -> None:
+        """With its pattern."""
+        for folder in ("mine", "yours"):
+            Path(folder).mkdir()
+            Path(f"{folder}/text.md").write_text(TEXT)
+            Path(f"{folder}/text.txt").write_text("!")
+        trains("--data", "mine", "--set", "corpus.glob='*.md'")
+        result = run("eval", "--checkpoint", "runs/ok", "--data", "yours", "--json")
+        assert (result.code, json.loads(result.out)["characters"]) == (0, len(TEXT) - 1)
+
+    def test_a_path_that_is_not_utf8(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        trains()
+        folder = os.fsdecode(b"caf\xe9")
+        Path(folder).mkdir()
+        for name in ("ok.yaml", "cat.txt"):
+            shutil.copy(name, folder)
+        monkeypatch.chdir(folder)
+        for words in ("train --config ok.yaml", "train --config ok.yaml --dry-run", "train --data cat.txt"):
+            refused(words, "caf\\udce9/cat.txt': this path is not UTF-8", "give the text by a path that is")
+        assert run("eval", "--checkpoint", "../runs/ok", "--data", "cat.txt").code == 0
+
 
 class TestInvalidUtf8:
     RAW = TEXT.encode() + b"caf\xe9 na\xefve\n"
@@ -169,6 +217,13 @@ class TestInvalidUtf8:
     def test_cut_within_a_character(self) -> None:
         Path("given.txt").write_bytes(TEXT.encode() + "\N{EURO SIGN}".encode()[:2])
         refused(TRAIN, "given.txt", "byte 4,680, line 61 (0xe2)", "set corpus.encoding")
+
+    @pytest.mark.parametrize("words", [("--prompt-file", "prompt.txt"), ("--prompt", "-")])
+    def test_a_prompt_s_place_counts_its_mark(self, words: tuple[str, str]) -> None:
+        trains()
+        Path("prompt.txt").write_bytes(codecs.BOM_UTF8 + b"the \xff")
+        sample = f"sample --checkpoint runs/ok {' '.join(words)}"
+        refused(sample, "the prompt is not UTF-8 at byte 7", stdin=codecs.BOM_UTF8 + b"the \xff")
 
     def test_standard_input_is_called_so(self) -> None:
         refused("train --config ok.yaml --data -", "standard input (kept as ", self.PLACE, stdin=self.RAW)
@@ -190,6 +245,14 @@ class TestLoneSurrogates:
         trains("--data", "given.txt", "--set", "corpus.encoding=utf-7")
         trained_on(text)
         assert Path("runs/ok/samples.txt").read_bytes().decode()
+
+
+def test_a_changed_text_with_a_new_character() -> None:
+    """``train`` cannot leave it out; the message says who can."""
+    trains()
+    Path("cat.txt").write_text(TEXT + "Q")
+    words = "train --resume runs/ok --inexact --set training.max_steps=4"
+    refused(words, "cat.txt", "'Q' (U+0051)", "--on-unknown skip (sample, eval, inspect), or train a new run")
 
 
 def test_combining_characters_and_emoji() -> None:

@@ -339,6 +339,12 @@ class TestRemove:
         assert (result.code, snapshot()) == (2, before)
         assert "it stays as it is" in result.err
 
+    def test_named_in_full(self, in_own_folder: Path) -> None:
+        a_run("a")
+        assert run("runs", "rm", in_own_folder / "a", "--yes").code == 2
+        assert run("runs", "rm", in_own_folder / "runs" / "a", "--yes").code == 0
+        assert (Path("a").is_dir(), sorted(listed())) == (True, ["b", "h"])
+
     def test_a_run_without_its_environment_is_one(self) -> None:
         Path("runs/a/environment.json").unlink()
         assert run("runs", "rm", "a", "--yes").code == 0
@@ -513,8 +519,7 @@ class TestNote:
 
     def test_with_its_text_in_another_place(self) -> None:
         assert run("train", "--config", "small.yaml").code == 0
-        text = Path(load_config(Path("runs/small/config.yaml")).corpus.source)
-        moved = text.rename("moved.txt").absolute()
+        moved = Path("cat.txt").rename("moved.txt").absolute()
         more = ("train", "--resume", "runs/small", "--set", "training.max_steps=25")
         assert run(*more).code == 2
         assert run(*more, "--data", "moved.txt").code == 0

@@ -21,7 +21,7 @@ def describe(session: Session) -> None:
         warn(note)
     unseen = unseen_in_training(text)
     if unseen:
-        warn(f"{len(unseen)} symbol(s) occur in the validation text only, {sum(unseen.values())} times in all")
+        warn(f"{len(unseen)} symbol(s) do not occur in the training text, {sum(unseen.values())} times in the rest")
     if returns := occurrences(text, "\r"):
         warn(f"{returns:,} carriage returns (line ends of Windows or old Macs) are kept as characters of the text")
     if nuls := occurrences(text, "\0"):

@@ -114,7 +114,7 @@ def _read_prompt(prompt: str | None, file: Path | None) -> str:
     if raw is None:
         return prompt or ""
     try:
-        return raw.decode("utf-8")
+        return raw.decode("utf-8").removeprefix("\ufeff")  # a byte order mark belongs to the file, not to the text
     except UnicodeDecodeError as error:
         name = file or "standard input"
         raise UsageError(f"{name}: the prompt is not UTF-8 at byte {error.start}; save it as UTF-8") from error

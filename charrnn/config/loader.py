@@ -13,7 +13,7 @@ from typing import Any, get_args
 
 from pydantic import BaseModel, ValidationError
 
-from charrnn.config.schema import Config
+from charrnn.config.schema import Config, dropout_everywhere
 from charrnn.config.settings import (
     KeyPath,
     NamedOverride,
@@ -59,10 +59,19 @@ def revise_config(config: Config, assignments: Iterable[str] = (), options: Iter
 def overridden(settings: Settings, assignments: Iterable[str], options: Iterable[NamedOverride]) -> Settings:
     """``settings`` themselves, with the assignments and then the options put in, not checked yet."""
     for assignment in assignments:
+        _write_dropout_out(settings)
         apply_override(settings, assignment)
     for option in options:
+        _write_dropout_out(settings)
         set_value(settings, option.path, option.value, option.place)
     return settings
+
+
+def _write_dropout_out(settings: Settings) -> None:
+    """A number for all places becomes one for each, so that it stands for the others when one is overridden."""
+    model = settings.values.get("model")
+    if isinstance(model, dict) and "dropout" in model:
+        model["dropout"] = dropout_everywhere(model["dropout"])
 
 
 def build_config(settings: Settings) -> Config:

@@ -7,6 +7,7 @@ This module knows nothing of files: see ``loader`` for YAML and for where a valu
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import (
@@ -123,7 +124,8 @@ class DropoutConfig(Section):
     output: Probability = Field(0.0, description="on the last layer's output, before the decoder")
 
 
-def _dropout_everywhere(value: Any) -> Any:
+def dropout_everywhere(value: Any) -> Any:
+    """A number as the dropout of every place; anything else passes unchanged."""
     is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
     return {"input": value, "between": value, "output": value} if is_number else value
 
@@ -141,7 +143,7 @@ class ModelConfig(Section):
     num_layers: int = Field(1, ge=1, le=64, description="recurrent layers, one above the other")
     hidden_size: int = Field(256, ge=1, le=65536, description="units per layer; multiples of 64 run fastest")
     embedding_size: int = Field(64, ge=0, le=65536, description="size of a character's vector; 0 means one-hot")
-    dropout: Annotated[DropoutConfig, BeforeValidator(_dropout_everywhere)] = Field(
+    dropout: Annotated[DropoutConfig, BeforeValidator(dropout_everywhere)] = Field(
         DropoutConfig(),
         description="a number for all places, or {input, between, output}",
         json_schema_extra=_or_a_number,
@@ -263,6 +265,12 @@ class RunConfig(Section):
         description="validation characters read at each evaluation while training; charrnn eval reads all",
     )
     sample_length: int = Field(200, ge=0, description="characters of the sample shown at each evaluation")
+
+    @field_validator("out")
+    @classmethod
+    def _home_is_meant(cls, value: str) -> str:
+        # A shell expands ~ at the beginning of a word only, not in --out=~/runs; and a file has no shell.
+        return str(Path(value).expanduser()) if value.startswith("~/") else value
 
 
 class Config(Section):

@@ -124,13 +124,14 @@ def newest_run(folder: Path) -> Entry:
 
 
 def find_entry(folder: Path, name: str) -> Entry:
-    """The entry of this name, also written ``FOLDER/NAME``; nothing outside the folder is ever found.
+    """The entry of this name, also written ``FOLDER/NAME`` or in full; nothing outside the folder is ever found.
 
     Raises:
         UsageError: there is none; names the nearest.
     """
     given = Path(name)
-    if given.parent not in (Path(), folder) or given.name in ("", ".."):
+    inside = given.parent == Path() or given.parent.absolute() == folder.absolute()
+    if not inside or given.name in ("", ".."):
         raise UsageError(f"{name}: is no name of a folder in {folder}; give a name alone, and its folder with --out")
     name = given.name
     path = folder / name

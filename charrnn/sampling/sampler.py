@@ -33,7 +33,8 @@ def generate(
     All samples are drawn as one batch after the same prompt. The same seed gives the same text on the same machine;
     on another one, or with another ``Reader``, it differs only where rounding decides. The global generators are not
     touched. The weights must not change before the last piece. With the vocabulary of bytes a piece may be empty or
-    several characters. ``Weights`` are for one sample, without torch.
+    several characters, and a character that is not complete at the end shows as U+FFFD. ``Weights`` are for one sample,
+    without torch.
 
     Raises:
         DataError: at once, if the prompt has characters that the model does not know.
@@ -55,8 +56,10 @@ def _draw(
         logits = np.broadcast_to(first, (num, first.shape[1]))
         for step in range(config.length):
             chosen = choose(logits, config, generator)
-            yield [decode(index) for decode, index in zip(decoders, chosen.tolist(), strict=True)]
-            if step + 1 < config.length:
+            is_last = step + 1 == config.length
+            pieces = zip(decoders, chosen.tolist(), strict=True)
+            yield [decode(index) + (decode(None) if is_last else "") for decode, index in pieces]
+            if not is_last:
                 # Not before the first characters are out.
                 stepper = stepper or reader.stepper(num)
                 logits = stepper.step(chosen)

@@ -172,7 +172,7 @@ def _text_ids(
 ) -> tuple[str, NDArray[np.int64]]:
     """The name of the text and the ids to read, (N,)."""
     own = saved.config.corpus
-    config = own if text is None else CorpusConfig(source=text, encoding=own.encoding)
+    config = own if text is None else CorpusConfig(source=text, glob=own.glob, encoding=own.encoding)
     recorded = saved.corpus if text is None else None
     encoded = encode_corpus(find_corpus(config, places), config, places, saved.vocabulary, recorded, on_unknown)
     first, end = encoded.spans["val"] if text is None else (0, len(encoded))

@@ -15,11 +15,13 @@ from pathlib import Path
 from typing import BinaryIO
 
 from charrnn.config.schema import CorpusConfig
+from charrnn.config.settings import MAX_CONFIG_BYTES, dump_yaml
 from charrnn.errors import CorpusUnavailable, DataError
 from charrnn.text.named import NAMED, find_named
 from charrnn.text.places import CacheFile, Places
 
 CHUNK_BYTES = 1 << 20
+MOST_SOURCE_BYTES = MAX_CONFIG_BYTES - 10_000  # of YAML; what is left holds all other settings
 
 
 @dataclass(frozen=True)
@@ -61,13 +63,13 @@ class Corpus:
         if sha256 not in (None, sha.hexdigest()):
             raise DataError(f"{self.name}: the text changed while it was being read; try again")
 
-    def digest(self) -> tuple[str, int]:
-        """SHA-256 and length in bytes of the whole text."""
-        sha, length = hashlib.sha256(), 0
-        for _, chunk in self.chunks():
+    def digest(self) -> tuple[str, list[int]]:
+        """SHA-256 of the whole text, and the length of each part in bytes."""
+        sha, lengths = hashlib.sha256(), dict.fromkeys(self.parts, 0)
+        for part, chunk in self.chunks():
             sha.update(chunk)
-            length += len(chunk)
-        return sha.hexdigest(), length
+            lengths[part] += len(chunk)
+        return sha.hexdigest(), list(lengths.values())
 
 
 def find_corpus(config: CorpusConfig, places: Places) -> Corpus:
@@ -87,58 +89,95 @@ def find_corpus(config: CorpusConfig, places: Places) -> Corpus:
         return Corpus(found.name, found.source, found.parts, (note,))
 
 
+def settled(config: CorpusConfig, source: str | list[str]) -> CorpusConfig:
+    """The same config with the ``source`` of the text that was found, so that it is found again from anywhere.
+
+    Raises:
+        DataError: no config file can hold it.
+    """
+    paths = [source] if isinstance(source, str) else source
+    for path in paths:
+        try:
+            path.encode()
+        except UnicodeEncodeError as error:
+            cause = "this path is not UTF-8, and a run's config could not name it"
+            raise DataError(f"{path!r}: {cause}; give the text by a path that is") from error
+    if len(dump_yaml({"source": source}).encode()) > MOST_SOURCE_BYTES:
+        raise DataError(f"corpus.source: {len(paths):,} paths are more than a config can hold; give their folder")
+    return config.model_copy(update={"source": source})
+
+
 def _open_source(source: str | list[str], glob: str, places: Places) -> Corpus:
     if isinstance(source, str) and source in NAMED:
         parts = tuple(Part(name, opener) for name, opener in find_named(source, places))
         return Corpus(source, source, parts)
     given = [source] if isinstance(source, str) else source
-    called = {path: name for item in given for path, name in _files_of(item, glob, places).items()}
-    paths = sorted(called)
-    name = Path(given[0]).resolve().name if len(given) == 1 else f"{paths[0].name} and {len(paths) - 1} more"
+    # By where each is found again; what is given twice counts once.
+    found = dict(_files_of(item, glob, places) for item in given)
+    called = {path: name for files in found.values() for path, name in files.items()}
+    name = Path(given[0]).resolve().name if len(found) == 1 else f"{next(iter(called)).name} and {len(called) - 1} more"
     if source == "-":
         name = "standard input"
-    lasting: str | list[str] = [str(path) for path in paths]
-    if len(given) == 1 and Path(given[0]).is_dir():
-        lasting = str(Path(given[0]).resolve())
-    elif len(paths) == 1:
-        lasting = str(paths[0])
-    return Corpus(name, lasting, tuple(_file_part(path, called[path]) for path in paths))
+    lasting = list(found)
+    parts = tuple(_file_part(path, name) for path, name in called.items())
+    return Corpus(name, lasting[0] if len(lasting) == 1 else lasting, parts)
 
 
 def _file_part(path: Path, name: str) -> Part:
     return Part(name, lambda: path.open("rb"))
 
 
-def _files_of(item: str, glob: str, places: Places) -> dict[Path, str]:
-    """The files that one entry of ``corpus.source`` stands for, as absolute paths, and what messages call them."""
+def _files_of(item: str, glob: str, places: Places) -> tuple[str, dict[Path, str]]:
+    """Where one entry of ``corpus.source`` is found again, whatever the folder, and the files that it stands for, as
+    absolute paths in order, with what messages call them."""
     if item == "-":
         kept = _spool(sys.stdin.buffer, places)
-        return {kept: f"standard input (kept as {kept})"}
+        return str(kept), {kept: f"standard input (kept as {kept})"}
     path = Path(item).absolute()
     try:
         mode = path.stat().st_mode
     except OSError as error:
+        if item in NAMED:
+            advice = f"set corpus.source: {item}, or give files and folders only"
+            raise DataError(f"{item}: a named corpus stands alone, not in a list; {advice}") from error
         names = ", ".join(NAMED)
         raise DataError(
             f"{path}: cannot read the text: {error.strerror}; give a file, a folder or one of {names}"
         ) from error
     if stat.S_ISDIR(mode):
-        try:
-            files = sorted(file for file in path.glob(glob) if file.is_file())
-        except (ValueError, NotImplementedError) as error:
-            raise DataError(f"corpus.glob {glob!r}: no pattern within a folder; use one like '**/*.txt'") from error
-        if not files:
-            raise DataError(f"{path}: no file matches {glob!r}; set corpus.glob, for example to '**/*.md'")
-        return {file: str(file) for file in files}
+        folder = path.resolve()
+        return str(folder), {file: str(file) for file in _files_in(folder, glob)}
     if stat.S_ISFIFO(mode):
         with path.open("rb") as stream:
             kept = _spool(stream, places)
-        return {kept: f"{path} (kept as {kept})"}
+        return str(kept), {kept: f"{path} (kept as {kept})"}
     if not stat.S_ISREG(mode):
         raise DataError(f"{path}: is a device or socket, not a text; give a file or a folder")
     if not os.access(path, os.R_OK):
         raise DataError(f"{path}: cannot read the text: permission denied; check the file's permissions")
-    return {path: str(path)}
+    return str(path), {path: str(path)}
+
+
+def _files_in(folder: Path, glob: str) -> list[Path]:
+    """The files of a folder that match, in sorted order, without those below its hidden folders and run folders."""
+    try:
+        matching = sorted(file for file in folder.glob(glob) if file.is_file())
+    except (ValueError, NotImplementedError) as error:
+        raise DataError(f"corpus.glob {glob!r}: no pattern within a folder; use one like '**/*.txt'") from error
+    below = {file.parent for file in matching}
+    left_out = {one for one in below if any(_has_no_texts(p) for p in (one, *one.parents) if folder in p.parents)}
+    files = [file for file in matching if file.parent not in left_out]
+    if not files:
+        but = " outside hidden folders and run folders" if matching else ""
+        raise DataError(f"{folder}: no file matches {glob!r}{but}; set corpus.glob, for example to '**/*.md'")
+    return files
+
+
+def _has_no_texts(folder: Path) -> bool:
+    """Whether a folder is hidden, or a run's, as ``runs.directory`` lays it out: the samples that a training writes are
+    none of its text, or that would have changed when the run goes on."""
+    is_run = (folder / "config.yaml").exists() and any((folder / n).exists() for n in ("metrics.jsonl", "checkpoints"))
+    return is_run or (folder.name.startswith(".") and folder.name != "..")
 
 
 def _spool(stream: BinaryIO, places: Places) -> Path:

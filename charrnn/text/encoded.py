@@ -12,7 +12,9 @@ import json
 import mmap
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -91,7 +93,8 @@ def encode_corpus(
         DataError: the text cannot be decoded, is empty, has characters that the given vocabulary lacks, or is
             not the recorded one.
     """
-    sha256, num_bytes = corpus.digest()
+    sha256, lengths = corpus.digest()
+    num_bytes = sum(lengths)
     if recorded is not None and recorded["sha256"] != sha256:
         raise DataError(
             f"{corpus.name}: the text has changed since the model was trained on it: {recorded['source']} had "
@@ -100,11 +103,13 @@ def encode_corpus(
         )
     if num_bytes == 0:
         raise DataError(f"{corpus.name}: the text is empty; give a file with some text in it")
+    survey = partial(_survey, corpus, config.encoding, places, sha256, lengths)
     if vocabulary is None:
-        vocabulary = _make_vocabulary(corpus, config, places, sha256)
-    key = _cache_key(sha256, config.encoding, vocabulary.digest, on_unknown)
+        vocabulary = Vocabulary("bytes") if config.vocabulary == "bytes" else _make_vocabulary(corpus, config, survey())
+    key = _cache_key(*_content(sha256, lengths), config.encoding, vocabulary.digest, on_unknown)
     path = places.cache / "encoded" / f"{key}.{vocabulary.dtype.name}"
-    if not path.exists():
+    length = num_bytes if vocabulary.kind == "bytes" else _known(survey(), vocabulary)
+    if not path.exists() or path.stat().st_size != length * vocabulary.dtype.itemsize:  # cut off, say: made anew
         _write_ids(corpus, config.encoding, vocabulary, on_unknown, path, sha256)
     ids: Ids = np.memmap(path, dtype=vocabulary.dtype, mode="r") if path.stat().st_size else np.zeros(0, np.uint8)
     spans = split_spans(len(ids), config.split)
@@ -115,17 +120,31 @@ def _cache_key(*what: str) -> str:
     return hashlib.sha256("\0".join((str(CACHE_VERSION), *what)).encode()).hexdigest()[:32]
 
 
-def _make_vocabulary(corpus: Corpus, config: CorpusConfig, places: Places, sha256: str) -> Vocabulary:
-    if config.vocabulary == "bytes":
-        return Vocabulary("bytes")
-    path = places.cache / "surveys" / f"{_cache_key(sha256, config.encoding)}.json"
-    if path.exists():
-        counts = {int(point): count for point, count in json.loads(path.read_text()).items()}
-    else:
-        counts = count_characters(corpus, config.encoding, sha256)
-        with CacheFile(path.parent) as file:
-            file.write(json.dumps(counts).encode())
-            file.keep_as(path.name)
+def _content(sha256: str, lengths: list[int]) -> list[str]:
+    """What tells texts apart: also where their parts end, each of which is decoded for itself."""
+    cuts = [str(length) for length in lengths if length]
+    return [sha256, *(cuts if len(cuts) > 1 else [])]
+
+
+def _survey(corpus: Corpus, encoding: str, places: Places, sha256: str, lengths: list[int]) -> dict[int, int]:
+    """How often each code point occurs, from the cache where it has that."""
+    path = places.cache / "surveys" / f"{_cache_key(*_content(sha256, lengths), encoding)}.json"
+    with suppress(OSError, ValueError, AttributeError):  # not there, or damaged
+        return {int(point): count for point, count in json.loads(path.read_text()).items()}
+    counts = count_characters(corpus, encoding, sha256)
+    with CacheFile(path.parent) as file:
+        file.write(json.dumps(counts).encode())
+        file.keep_as(path.name)
+    return counts
+
+
+def _known(counts: dict[int, int], vocabulary: Vocabulary) -> int:
+    """How many characters of a text with these counts have an id."""
+    known = vocabulary.ids("".join(map(chr, counts))) >= 0
+    return int(np.fromiter(counts.values(), np.int64)[known].sum())
+
+
+def _make_vocabulary(corpus: Corpus, config: CorpusConfig, counts: dict[int, int]) -> Vocabulary:
     if not counts:
         raise DataError(f"{corpus.name}: the text is empty but for a byte order mark; give a file with some text in it")
     if max(counts.values()) < config.min_count:

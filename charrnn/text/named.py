@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import io
+import os
 import sysconfig
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
+from charrnn.config.library import shipped
 from charrnn.errors import CorpusUnavailable, DataError
 from charrnn.text.places import Places
 
@@ -49,7 +51,8 @@ def local_shakespeare(places: Places) -> Path | None:
     """The first file of the right name and content in the data folders and the cache; None if there is none."""
     for folder in (*places.data, places.cache):
         path = folder / SHAKESPEARE_FILE
-        if path.is_file() and hashlib.sha256(path.read_bytes()).hexdigest() == SHAKESPEARE_SHA256:
+        content = path.read_bytes() if path.is_file() and os.access(path, os.R_OK) else b""
+        if hashlib.sha256(content).hexdigest() == SHAKESPEARE_SHA256:
             return path
     return None
 
@@ -65,6 +68,10 @@ def _download_shakespeare(places: Places) -> Path:
     import pooch
     import requests
 
+    def download(url: str, file: str, *rest: object) -> None:
+        Path(file).unlink()  # pooch makes it for its owner alone, but several users may share a cache
+        pooch.HTTPDownloader(timeout=DOWNLOAD_TIMEOUT_SECONDS)(url, file, *rest)
+
     pooch.get_logger().setLevel(logging.WARNING)  # our own message says what happens
     try:
         return Path(
@@ -73,7 +80,7 @@ def _download_shakespeare(places: Places) -> Path:
                 known_hash=f"sha256:{SHAKESPEARE_SHA256}",
                 fname=SHAKESPEARE_FILE,
                 path=places.cache,
-                downloader=pooch.HTTPDownloader(timeout=DOWNLOAD_TIMEOUT_SECONDS),
+                downloader=download,
             )
         )
     except requests.RequestException as error:
@@ -87,12 +94,11 @@ def _download_shakespeare(places: Places) -> Path:
     )
 
 
-def _play(places: Places) -> list[tuple[str, Opener]]:
-    for folder in places.data:
-        path = folder / "play.txt"
-        if path.is_file():
-            return [(str(path), _opener(path))]
-    raise DataError("play.txt: the bundled play is missing; install charrnn again")
+def _play(_: Places) -> list[tuple[str, Opener]]:
+    path = shipped("data") / "play.txt"  # not data/play.txt in any folder, which may be another play
+    if not path.is_file():
+        raise DataError(f"{path}: the bundled play is missing; install charrnn again, or choose another corpus")
+    return [(str(path), _opener(path))]
 
 
 def _python(_: Places) -> list[tuple[str, Opener]]:

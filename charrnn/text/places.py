@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
+import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import NamedTemporaryFile, TemporaryDirectory
+from tempfile import TemporaryDirectory
 
 import platformdirs
 
@@ -53,7 +54,8 @@ class CacheFile:
     def __enter__(self) -> CacheFile:
         with self._explaining():
             self._folder.mkdir(parents=True, exist_ok=True)
-            self._file = NamedTemporaryFile(dir=self._folder, delete=False)
+            # Not one of tempfile, which nobody else may read: several users may share a cache.
+            self._file = (self._folder / f".unfinished-{secrets.token_hex(8)}").open("xb")
         return self
 
     def write(self, content: bytes) -> None:

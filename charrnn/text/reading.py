@@ -30,6 +30,12 @@ class _PartReader:
         self.start = b""
 
     def decode(self, chunk: bytes, final: bool = False) -> str:
+        try:
+            return self._decode(chunk, final)
+        except UnicodeError as error:  # some codecs do not say where; a missing byte order mark is nowhere
+            raise DataError(f"{self.part.name}: not valid {self.encoding}: {error}; {self._advice()}") from error
+
+    def _decode(self, chunk: bytes, final: bool) -> str:
         self.start = self.start or chunk[:4]
         before = self.decoder.getstate()
         try:
@@ -48,10 +54,13 @@ class _PartReader:
 
     def _advice(self) -> str:
         begins_like = next((name for mark, name in BYTE_ORDER_MARKS.items() if self.start.startswith(mark)), None)
-        if begins_like == codecs.lookup(self.encoding).name:
+        name = codecs.lookup(self.encoding).name
+        if begins_like == name:
             return "it is damaged there: restore it, or set corpus.vocabulary: bytes"
         if begins_like:
             return f"it begins like {begins_like}: set corpus.encoding: {begins_like}"
+        if name in BYTE_ORDER_MARKS.values():
+            return f"set corpus.encoding: {name}-le or {name}-be"
         return "set corpus.encoding, for example to latin-1 or cp1252, or corpus.vocabulary: bytes"
 
 

@@ -74,7 +74,8 @@ class Vocabulary:
             strange = sorted({chr(c) for c in code_points(text)[ids < 0]})
             shown = " ".join(describe_character(c) for c in strange[:8]) + (" ..." if len(strange) > 8 else "")
             raise DataError(
-                f"{len(strange)} character(s) the model does not know: {shown}; leave them out with --on-unknown skip"
+                f"{len(strange)} character(s) the model does not know: {shown}; leave them out with --on-unknown skip "
+                "(sample, eval, inspect), or train a new run on them"
             )
         return ids[ids >= 0]
 

@@ -84,5 +84,6 @@ def _own_text(saved: SavedModel, places: Places) -> EncodedText:
 
 
 def _other_text(saved: SavedModel, places: Places, data: str, on_unknown: OnUnknown) -> EncodedText:
-    config = CorpusConfig(source=data, encoding=saved.config.corpus.encoding, split=saved.config.corpus.split)
+    own = saved.config.corpus
+    config = CorpusConfig(source=data, glob=own.glob, encoding=own.encoding, split=own.split)
     return encode_corpus(find_corpus(config, places), config, places, saved.vocabulary, on_unknown=on_unknown)

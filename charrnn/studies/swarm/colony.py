@@ -13,6 +13,7 @@ from charrnn.studies.swarm.bee import Task
 from charrnn.studies.swarm.hive import Hive, Plan
 from charrnn.studies.swarm.plan import MOST_BEES, Swarm, bee_name, grid, make_swarms, observed_often
 from charrnn.studies.swarm.texts import Parcel, open_parcel, pack_text
+from charrnn.text.corpus import settled
 from charrnn.text.places import Places
 from charrnn.text.streams import Streams
 
@@ -129,4 +130,4 @@ def on_its_text(base: Config, texts: dict[str, Parcel], places: Places) -> Confi
     """The base with the full path of its text, so that the plan means the same from any folder."""
     key = base.corpus.model_dump_json()
     source = (texts.get(key) or pack_text(base.corpus, places)).text.source
-    return base.model_copy(update={"corpus": base.corpus.model_copy(update={"source": source})})
+    return base.model_copy(update={"corpus": settled(base.corpus, source)})
