@@ -156,6 +156,18 @@ class TestWhatIsChosen:
     def test_weight_decay_is_adamw_s(self, optimizer: str, decay: float) -> None:
         assert chosen(facts(), asked(training__optimizer=optimizer)).training.weight_decay == decay
 
+    @pytest.mark.parametrize(("size", "lr"), [(32, 4.8), (64, 3.4), (384, 1.4), (1024, 0.86), (65536, 0.2)])
+    def test_sgd_wants_a_hundred_times_adam_s_rate(self, size: int, lr: float) -> None:
+        given = Facts(10**6, 10**5, 65, machine(sizes=[size]))
+        choice = choose(given, asked(model__hidden_size=size, training__optimizer="sgd"))
+        assert choice.values["training"]["lr"] == lr
+        assert any(f"lr {lr:g} (1.4 at 384 units and 96 streams with sgd)" in reason for reason in choice.reasons)
+
+    def test_no_rate_is_below_its_end(self) -> None:
+        choice = choose(facts(), asked(training__min_lr=0.05))
+        assert choice.values["training"]["lr"] == 0.05
+        assert any("lr 0.05 (min_lr, where it is to end)" in reason for reason in choice.reasons)
+
     def test_many_symbols_have_longer_vectors(self) -> None:
         assert [chosen(facts(symbols=n), asked()).model.embedding_size for n in (256, 257)] == [64, 128]
 
@@ -194,7 +206,9 @@ class TestTheTimeGiven:
     def test_patience_gets_a_minute_unless_that_is_refused(self) -> None:
         assert choose(facts(), {"training.patience": 3}).values["training"]["max_time"] == 60
         endless = {"training.patience": 3, "training.max_time": None}
-        assert "max_time" not in choose(facts(), endless).values["training"]
+        choice = choose(facts(), endless)
+        assert "max_time" not in choice.values["training"]
+        assert "in 60 s (a guess: patience alone ends it) this" in choice.reasons[0]
 
     @pytest.mark.parametrize(
         ("end", "reads", "says"),  # what is read by the size chosen
@@ -249,6 +263,27 @@ class TestWhatIsAsked:
         assert choice.reasons[0].startswith("lstm 1 x 100 (as asked): ")
         assert not any(reason.startswith("not ") for reason in choice.reasons)
         assert sizes_to_measure({"model.hidden_size": 100}) == [100]
+
+    def test_tied_sizes_are_one(self) -> None:
+        tied = asked(model__tie_weights=True)
+        assert sizes_to_measure(tied) == HIDDEN
+        assert chosen(facts(), tied).model.embedding_size == hidden(facts(), tied) == hidden(facts(), asked())
+        as_embedding = {**tied, "model.embedding_size": 100}
+        assert sizes_to_measure(as_embedding) == [100]
+        choice = choose(Facts(10**6, 10**5, 65, machine(sizes=[100])), as_embedding)
+        assert choice.values["model"]["hidden_size"] == 100
+        assert choice.reasons[0].startswith("lstm 1 x 100 (as asked): ")
+
+    @pytest.mark.parametrize("place", ["input", "between", "output"])
+    def test_one_dropout_stands_alone(self, place: str) -> None:
+        """The others follow as they would without it."""
+        free = choose(facts(50_000), asked(600.0, model__num_layers=2))
+        choice = choose(facts(50_000), {**asked(600.0, model__num_layers=2), f"model.dropout.{place}": 0.01})
+        expected = dict(free.values["model"]["dropout"])
+        del expected[place]
+        assert choice.values["model"]["dropout"] == expected
+        [line] = [reason for reason in choice.reasons if reason.startswith("dropout ")]
+        assert f"on the {place}" not in line
 
     def test_windows_follow_from_what_is_asked(self) -> None:
         assert window_shape(10**6, {"training.seq_len": 10}) == (96, 10)
@@ -364,6 +399,12 @@ class TestSpeeds:
         found = self.measured(config, places, clock, [4, 8, 16, 32])
         assert found == pytest.approx({size: 40 / (0.02 + size**2 / 10_000) for size in (4, 8, 16, 32)})
         assert set(clock.steps) == {4, 16}
+
+    def test_tied_weights_of_every_size(self, config: Config, places: Places, monkeypatch: pytest.MonkeyPatch) -> None:
+        model = config.model.model_copy(update={"tie_weights": True, "embedding_size": 8, "hidden_size": 8})
+        clock = Clock(lambda _: 2.0, monkeypatch)
+        found = self.measured(config.model_copy(update={"model": model}), places, clock, [4, 8])
+        assert found == {4: 20.0, 8: 20.0}
 
     def test_the_best_step_counts(self, config: Config, places: Places, monkeypatch: pytest.MonkeyPatch) -> None:
         costs = iter([9.0, 0.02, 0.01, 0.03, 0.5])

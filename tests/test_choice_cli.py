@@ -130,8 +130,33 @@ class TestWhatIsGiven:
         assert config["model"]["dropout"] == {"input": 0.25, "between": 0.0, "output": 0.0}
         assert config["training"]["batch_size"] == 4
         assert "lstm 1 x 12 (as asked): " in result.err
-        assert "dropout 0" not in result.err
+        assert "on the input" not in result.err
         assert [(one.training.batch_size, one.training.seq_len) for one in here] == [(4, 24)]
+
+    def test_one_dropout_leaves_the_others_to_the_choice(self) -> None:
+        result = done("--data", "cat.txt", *SHORT, "--set", "model.dropout.input=0.1")
+        assert config_of("cat")["model"]["dropout"] == {"input": 0.1, "between": 0.0, "output": 0.25}
+        assert "dropout 0.25 on the output: " in result.err
+
+    @pytest.mark.parametrize(
+        ("given", "sizes"),
+        [
+            ((), 64),
+            (("model.embedding_size=24",), 24),
+            (("model.hidden_size=24",), 24),
+            (("model.hidden_size=24", "model.embedding_size=24"), 24),
+        ],
+    )
+    def test_tied_sizes_are_one(self, given: tuple[str, ...], sizes: int) -> None:
+        words = [word for one in ("model.tie_weights=true", *given) for word in ("--set", one)]
+        done("--data", "cat.txt", *SHORT, *words)
+        model = config_of("cat")["model"]
+        assert (model["hidden_size"], model["embedding_size"]) == (sizes, sizes)
+
+    @pytest.mark.parametrize(("least", "lr"), [(0.005, 0.012), (0.05, 0.05)])
+    def test_a_rate_that_nobody_gave_is_not_held_against_min_lr(self, least: float, lr: float) -> None:
+        done("--data", "cat.txt", *SHORT, "--set", f"training.min_lr={least}")
+        assert config_of("cat")["training"]["lr"] == lr
 
     def test_windows_are_measured_as_they_will_be(self, here: list[Config]) -> None:
         done("--data", "cat.txt", *SHORT, "--set", "training.precision=fp32", "--set", "model.cell=gru")
@@ -185,6 +210,9 @@ class TestDryRun:
         assert "Keep" not in result.err
 
 
+TIED = ("model.tie_weights=true", "model.embedding_size=8", "model.hidden_size=16")
+
+
 @pytest.mark.parametrize(
     ("words", "says"),
     [
@@ -203,6 +231,14 @@ class TestDryRun:
         (("--data", "cat.txt", "--set", "modell.x=1"), ("modell", "model")),
         (("--data", "cat.txt", "--set", "training.max_time=null"), ("training has no end",)),
         (("--data", "cat.txt", "--name", "a/b"), ("--name a/b",)),
+        (
+            ("--data", "cat.txt", *(w for s in TIED for w in ("--set", s))),
+            ("tie_weights needs embedding_size = hidden_size, here 8 and 16",),
+        ),
+        (
+            ("--data", "cat.txt", "--set", "training.lr=0.1", "--set", "training.min_lr=0.2"),
+            ("(0.2) is above lr (0.1)",),
+        ),
         (("--data", "cat.txt", "--device", "toaster"), ("--device toaster",)),
         (("--data", "cat.txt", "--inexact"), ("--inexact", "--resume RUN")),
     ],

@@ -631,6 +631,10 @@ class TestPicture:
         assert set(labels) <= set(shown)
         assert len(shown) < 10
 
+    def test_names_are_no_formulas(self) -> None:
+        one = [[(1.0, 2.0)]]
+        draw_curves([r"a$\b$"], [one], [one], False).draw_without_rendering()
+
     def test_the_legend(self) -> None:
         names = [f"lr={10**-i:g}" for i in range(6)]
         for i, name in enumerate(names):

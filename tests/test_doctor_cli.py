@@ -22,7 +22,7 @@ import torch
 from charrnn.cli.doctor import QUESTIONS as OFFERED
 from charrnn.cli.doctor import describe
 from charrnn.config.loader import load_config
-from charrnn.plots.through_time import draw_through_time
+from charrnn.plots.through_time import draw_gradients, draw_through_time
 from charrnn.runs.directory import RunFolder
 from charrnn.runs.lock import FolderLock
 from charrnn.runs.metrics import read_metrics
@@ -216,9 +216,24 @@ class TestExamination:
         assert "diverged" in names
         [advice] = [finding["command"] for finding in values["problems"] if finding["name"] == "diverged"]
         assert "--set training.lr=100 --set training.grad_clip=1" in advice
-        assert "training loss nan" in values["subject"]
+        assert "training loss not logged" in values["subject"]
+        told = [finding["measured"] for finding in values["problems"] + values["healthy"]]
+        assert not [measured for measured in told if re.search(r"\bnan\b", measured)]
+
+    def test_a_bee_of_a_batch(self) -> None:
+        """Its log lines lack what others tell of a step that was looked into."""
+        metrics = Path("runs/small/metrics.jsonl")
+        inside = {"loss_by_position", "taught_positions", "carried_streams", "largest_logit", "largest_state"}
+        inside |= {"zero_gradients", "optimizer_steps", "tensors"}
+        rows = [{key: row[key] for key in row if key not in inside} for row in read_metrics(metrics)]
+        metrics.write_text("".join(json.dumps(row) + "\n" for row in rows))
+        values = found("runs/small")
+        told = {finding["name"]: finding["measured"] for finding in values["problems"] + values["healthy"]}
+        assert "updates" not in told, "of which nothing is known"
+        assert not [measured for measured in told.values() if re.search(r"\bnan\b", measured)]
 
     def test_a_young_run(self) -> None:
+        Path("runs/young/metrics.jsonl").write_text("")
         refused("doctor runs/young", "runs/young", "no log line yet", "run.log_every")
 
 
@@ -334,6 +349,15 @@ class TestPicture:
     @pytest.mark.parametrize("norms", [[1.0], [0.0, 0.0], [1.0, math.inf, math.nan], [math.nan] * 3, [1e30, 1e-30]])
     def test_whatever_was_measured(self, norms: list[float]) -> None:
         draw_through_time(norms, norms, 1, "a title").savefig("time.png")
+
+    def test_names_are_no_formulas_and_none_is_left_out(self) -> None:
+        """To matplotlib a ``$`` begins one, and what begins with ``_`` has no place in a legend."""
+        names = ["_a", "a$_b", "$^$"]
+        figure = draw_gradients({name: [1.0, 0.5] for name in names}, [2], r"$\x: how far$")
+        figure.draw_without_rendering()
+        found = figure.axes[0].get_legend()
+        assert found is not None
+        assert [text.get_text() for text in found.get_texts()] == [*names, "1 %"]
 
     def test_a_bad_name_is_refused_before_the_work(self, monkeypatch: pytest.MonkeyPatch) -> None:
         def worked(*_: object) -> Any:

@@ -110,6 +110,12 @@ def set_to(*assignments: str) -> Evidence:
     return but(config=a_config(*assignments))
 
 
+def unobserved() -> Evidence:
+    """Of a bee of a batch: its log lines have losses and norms, and nothing of the inside of a step."""
+    outside = ("step", "train_loss", "train_loss_max", "chars_per_sec", "grad_norm_median", "grad_norm_p99", "clipped")
+    return but(history=read_history([{key: row[key] for key in outside} for row in log_rows()]))
+
+
 def offsets(**changes: float) -> Evidence:
     values = {int(key.removeprefix("at_").replace("minus_", "-")): value for key, value in changes.items()}
     return but(reading=replace(READING, offsets=READING.offsets | values))
@@ -638,6 +644,32 @@ class TestThresholds:
         assert any(case.rule is rule for case in CASES)
 
 
+class TestTargets:
+    def test_the_next_character_is_the_least_only_if_it_is(self) -> None:
+        least, unclear = mechanics.misaligned(HEALTHY), mechanics.misaligned(offsets(at_minus_1=1.95))
+        assert least is not None
+        assert unclear is not None
+        assert least.measured == "2.00 nats on it, the least of all"
+        assert unclear.measured == "2.00 nats on it, 1.95 on the character before: no clear difference"
+        assert not unclear.problem
+
+
+class TestUnseenCharacters:
+    @pytest.mark.parametrize(
+        ("setting", "says"),
+        [
+            ("corpus.min_count=9", "charrnn train --config my.yaml --set corpus.min_count=10"),
+            ("corpus.min_count=10", "charrnn corpus stats my.txt"),
+            ("corpus.min_count=50", "charrnn corpus stats my.txt"),
+            ("corpus.vocabulary=bytes", "charrnn corpus stats my.txt"),
+        ],
+    )
+    def test_what_helps(self, setting: str, says: str) -> None:
+        finding = texts.unseen_characters(replace(set_to(setting), texts=Texts(0, 1, 1, 0, 0)))
+        assert finding is not None
+        assert finding.command == says
+
+
 LATE_ONLY = but(history=read_history([{"step": 3, "steps_not_finite": 3}]))
 
 
@@ -686,6 +718,26 @@ class TestNothingToSay:
         )
         found = [finding.name for rule in RULES if (finding := rule(evidence)) and finding.problem]
         assert sorted(found) == ["diverged", "exploding-gradients"]
+
+    @pytest.mark.parametrize("rule", RULES)
+    def test_a_bee_of_a_batch(self, rule: Rule) -> None:
+        finding = rule(unobserved())
+        assert finding is None or not finding.problem
+        assert finding is None or "nan" not in finding.measured
+
+    def test_a_bee_s_clipping_is_in_its_log_lines(self) -> None:
+        finding = gradients.clipping(unobserved())
+        assert finding is not None
+        assert finding.measured == "norm 0.5 in the middle, 1 at most; 10% of the steps clipped to 1"
+
+    @pytest.mark.parametrize("rule", RULES)
+    def test_one_that_diverged_before_its_first_log_line(self, rule: Rule) -> None:
+        late = read_history([*evaluations(2.1, 3.0), {"step": 1003, "steps_not_finite": 3}])
+        for clip in ("null", "1"):
+            exploding = {"profile": Profile(spike(INF), None), "new_profile": Profile(spike(INF), None)}
+            for more in ({}, exploding, {"continuation": Continuation(0, NAN, NAN)}):
+                finding = rule(but(history=late, config=a_config(f"training.grad_clip={clip}"), **more))
+                assert finding is None or not re.search(r"\bnan\b", finding.measured)
 
     def test_a_parameter_that_adam_does_not_know(self) -> None:
         """Frozen ones have no second moment; what overflowed is null."""

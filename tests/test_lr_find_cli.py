@@ -16,13 +16,15 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
+from charrnn.cli.lr_find import describe
 from charrnn.config.library import find_config
 from charrnn.config.loader import load_config, revise_config
 from charrnn.plots import figures
 from charrnn.runs.checkpoint import read_checkpoint
 from charrnn.runs.saved import saved_config
 from charrnn.studies import lr_find
-from charrnn.studies.lr_find import Finding
+from charrnn.studies.lr_find import Finding, Plan
+from charrnn.studies.recommendation import Range
 from charrnn.studies.sweep import Sweep, sweep
 from charrnn.studies.trials import Trial, trial
 from charrnn.training.schedules import SHAPES, learning_rate
@@ -113,6 +115,13 @@ class TestAnswer:
         assert f"best {content['proven']['best']:.1e}, for 10 steps (measured)" in result.out
         assert f"best {content['wanted']['best']:.1e}, for 40 steps" in result.out
         assert "Picture: runs/small-lr-find/lr-find.png" in result.err
+
+    @pytest.mark.parametrize(("planned", "lines"), [(9, 1), (10, 1), (11, 2)])
+    def test_one_range_where_the_training_is_no_longer_than_the_trials(self, planned: int, lines: int) -> None:
+        proven = Range(10, 1e-3, 2e-3, 4e-3)
+        plan = Plan(1e-4, 1.0, trial_steps=10)
+        finding = Finding(plan, 3.0, proven=proven, wanted=proven.for_length(planned), lr=2e-3)
+        assert describe(finding).count("Range: ") == lines
 
     def test_what_it_leaves(self, made: Made) -> None:
         assert {path.name for path in made.folder.iterdir()} == {"cat.txt", "small.yaml", "runs"}

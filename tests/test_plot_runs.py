@@ -200,7 +200,12 @@ class TestParameters:
     def test_nothing_is_refused(self) -> None:
         row = {key: value for key, value in LOGS[0].items() if key != "tensors"}
         with pytest.raises(CheckpointError, match="no log line that looks inside a step"):
-            draw_parameters(a_run("a", [row]))
+            draw_parameters(a_run("a", [row]))  # an interval cut short: log_every is 7
+
+    def test_a_bee_of_a_batch_is_refused_for_what_it_is(self) -> None:
+        row = {key: value for key, value in LOGS[0].items() if key != "tensors"}
+        with pytest.raises(CheckpointError, match=r"one of a batch.* 'charrnn train --config a/config.yaml'$"):
+            draw_parameters(a_run("a", [row], "run.log_every=10"))
 
 
 def frames(path: Path) -> Image.Image:

@@ -253,3 +253,10 @@ class TestSave:
         Path("a.png").mkdir()
         with pytest.raises(UsageError, match=r"a\.png: cannot write the picture: Is a directory"):
             save_figure(new_figure(1)[0], Path("a.png"))
+
+
+def test_a_title_is_no_formula() -> None:
+    """Whatever a config is called: to matplotlib a ``$`` begins one."""
+    schedule = draw_schedule(TrainingConfig.model_validate({"max_steps": 60}), r"a$\b$")
+    for figure in (schedule, draw_lr_find(a_finding(a_sweep(1)), r"a$\b$", None)):
+        figure.draw_without_rendering()

@@ -91,6 +91,7 @@ class TestSwarms:
         found = swarms([{"model.dropout": everywhere}, {"model.dropout": places}])
         assert [swarm.config.model.dropout.input for swarm in found] == [0.1, 0.2]
         assert found[1].config.model.dropout.output == 0
+        assert found[1].labels == ["dropout={input: 0.2, between: 0, output: 0}"]
 
     def test_bad_combinations_are_all_told_once(self) -> None:
         rates: list[Point] = [{"training.lr": 0.01}, {"training.lr": 5000}, {"training.lr": "fast"}]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
+from functools import reduce
+from operator import getitem
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
     from charrnn.training.session import Session
 
 LONGEST_NAME = 100
+HIGHEST_LR = 1000.0  # that the schema takes: no min_lr is above it
 
 
 class Request:
@@ -34,19 +37,36 @@ class Request:
         self.settings: Settings = overridden(Settings(), assignments, options)
         self._draft()
 
-    def _draft(self, **training: int) -> Config:
-        """The config as far as it is known: with the schema's defaults where something will be chosen."""
+    def _draft(self, **training: float) -> Config:
+        """The config as far as it is known: where something will be chosen with the schema's defaults, or with what
+        cannot contradict what was given."""
         from charrnn.config.loader import build_config
         from charrnn.config.settings import filled
-        from charrnn.studies.choice import DEFAULT_SECONDS, ends
+        from charrnn.studies.choice import DEFAULT_SECONDS, EMBEDDING, asked_size, ends
 
-        default_end = {} if ends(self._given()) else {"max_time": DEFAULT_SECONDS}
-        return build_config(filled(self.settings, {"training": {**default_end, **training}}))
+        given = self._given()
+        if not ends(given):
+            training["max_time"] = DEFAULT_SECONDS
+        model = {}
+        if given.get("model.tie_weights") is True:
+            size = asked_size(given)
+            model = dict.fromkeys(("hidden_size", "embedding_size"), size if isinstance(size, int) else EMBEDDING)
+        return build_config(filled(self.settings, {"model": model, "training": {"lr": HIGHEST_LR, **training}}))
 
     def _given(self) -> dict[str, Any]:
         """The settings that were given by dotted name, as they were written."""
-        sections = [(name, keys) for name, keys in self.settings.values.items() if isinstance(keys, dict)]
-        return {f"{name}.{key}": value for name, keys in sections for key, value in keys.items()}
+        return dict(_flat(self.settings.values))
+
+    def _completed(self, choice: Choice, name: str) -> Config:
+        """What was given and what was chosen, together."""
+        from charrnn.config.loader import build_config
+        from charrnn.config.settings import filled
+
+        settings = filled(self.settings, {**choice.values, "run": {"name": name, **choice.values["run"]}})
+        model = settings.values["model"]
+        if isinstance(model["dropout"], dict):  # given place by place, perhaps
+            model["dropout"] = {**choice.values["model"].get("dropout", {}), **model["dropout"]}
+        return build_config(settings)
 
     def session(self, places: Places, measure_threads: bool, ranks: Ranks | None) -> Session:
         """Read the text, measure the processor, choose, say what and why; the arguments as in ``new_session``.
@@ -54,8 +74,6 @@ class Request:
         Raises:
             ConfigError, DataError, UsageError: as for a session with a config.
         """
-        from charrnn.config.loader import build_config
-        from charrnn.config.settings import filled
         from charrnn.text.baselines import baselines
         from charrnn.text.corpus import find_corpus
         from charrnn.text.encoded import encode_corpus
@@ -65,8 +83,7 @@ class Request:
         text = encode_corpus(find_corpus(corpus, places), corpus, places)
         entropies = baselines(text.ids, len(text.vocabulary))
         choice = self._choice(text, entropies)
-        named = {"run": {"name": run_name(text.name), **choice.values["run"]}}
-        config = build_config(filled(self.settings, {**choice.values, **named}))
+        config = self._completed(choice, run_name(text.name))
         session = session_on(config, text, entropies, measure_threads=measure_threads, ranks=ranks)
         session.chosen = tuple(choice.reasons)
         for number, reason in enumerate(choice.reasons):
@@ -78,7 +95,7 @@ class Request:
         from charrnn.studies.speeds import measure_speeds
 
         checked = self._draft().model_dump()
-        asked = {name: checked[name.split(".")[0]][name.split(".")[1]] for name in self._given()}
+        asked = {name: reduce(getitem, name.split("."), checked) for name in self._given()}
         characters = len(text.train_ids)
         batch_size, seq_len = window_shape(characters, asked)
         config = self._draft(batch_size=batch_size, seq_len=seq_len)
@@ -86,6 +103,15 @@ class Request:
         first, end = text.spans["val"]
         read = min(end - first, config.run.eval_characters)
         return choose(Facts(characters, read, len(text.vocabulary), speeds), asked)
+
+
+def _flat(values: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, Any]]:
+    """Nested settings by dotted name."""
+    for key, value in values.items():
+        if isinstance(value, dict):
+            yield from _flat(value, f"{above}{key}.")
+        else:
+            yield f"{above}{key}", value
 
 
 def run_name(text: str) -> str:

@@ -173,8 +173,10 @@ def _trial_lines(finding: Finding) -> list[str]:
 
 
 def _answer_lines(finding: Finding) -> list[str]:
-    lines = []
-    for found, source in ((finding.proven, "measured"), (finding.wanted, "longer trainings want lower rates")):
+    lines, longer = [], finding.wanted
+    if longer and finding.proven and longer.steps <= finding.proven.steps:
+        longer = None  # the trials are as long as the training will be
+    for found, source in ((finding.proven, "measured"), (longer, "longer trainings want lower rates")):
         if found is not None:
             lines.append(
                 f"Range:       {found.lowest:.1e} to {found.highest:.1e}, best {found.best:.1e}, "

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import EngFormatter, LogLocator, NullFormatter, StrMethodFormatter
 
-from charrnn.plots.figures import BLUE, GREEN, GREY, ORANGE, PURPLE, RED, new_figure
+from charrnn.plots.figures import BLUE, GREEN, GREY, ORANGE, PURPLE, RED, named_legend, new_figure
 
 COLOURS = (BLUE, ORANGE, GREEN, RED, PURPLE, GREY)
 STYLES = ("-", "--", ":")  # one for each time round the colours
@@ -45,7 +45,7 @@ def draw_curves(
     axes[-1].set_xlim(left=0)
     handles = [Line2D([], [], linewidth=2, **look(number)) for number in range(len(labels))]
     columns = max(1, min(3, LEGEND_WIDTH // (max(map(len, labels)) + 6)))
-    figure.legend(handles, labels, loc="outside upper center", ncols=columns, fontsize="small")
+    named_legend(figure, handles, labels, loc="outside upper center", ncols=columns, fontsize="small")
     return figure
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shlex
 from collections.abc import Callable, Sequence
 from itertools import pairwise
 from typing import Any
@@ -15,7 +16,7 @@ from matplotlib.ticker import EngFormatter, StrMethodFormatter
 
 from charrnn.errors import CheckpointError
 from charrnn.plots.compare import look, loss_axis
-from charrnn.plots.figures import BLUE, GREEN, GREY, ORANGE, PURPLE, RED, new_figure, wrapped
+from charrnn.plots.figures import BLUE, GREEN, GREY, ORANGE, PURPLE, RED, named_legend, new_figure, wrapped
 from charrnn.runs.metrics import Row
 from charrnn.runs.run import Run
 
@@ -73,7 +74,7 @@ def draw_parameters(run: Run) -> Figure:
     """
     rows = run.history.observed
     if not rows:
-        raise CheckpointError(_nothing(run, "log line that looks inside a step"))
+        raise CheckpointError(_of_a_batch(run) or _nothing(run, "log line that looks inside a step"))
     figure, axes = new_figure(2, 3.2)
     names = list(dict.fromkeys(name for row in rows for name in row["tensors"]))
     for axis, key, title in zip(axes, ("grad_norm", "update_ratio"), ("gradient norm", "update ratio"), strict=True):
@@ -114,6 +115,17 @@ def _nothing(run: Run, what: str) -> str:
     if run.diverged:
         return f"{run.path}: diverged before its first {what}; train it again with --set run.log_every=1"
     return f"{run.path}: has no {what} yet; wait for step {log_every}, or train with a lower run.log_every"
+
+
+def _of_a_batch(run: Run) -> str:
+    """That the run is a bee of a batch, and what to do; nothing if it is none: then each whole interval of its log
+    lines ends in a step that was looked into."""
+    if all(row["step"] % run.config.run.log_every for row in run.history.logs):
+        return ""
+    return (
+        f"{run.path}: was trained as one of a batch, whose steps are not looked into; train it alone with "
+        f"'charrnn train --config {shlex.quote(str(run.path / 'config.yaml'))}'"
+    )
 
 
 def _number(value: Any) -> float:
@@ -226,9 +238,7 @@ def _legend(figure: Figure, runs: Sequence[Run], labels: Sequence[str]) -> None:
     named = [wrapped(f"{label}{_fate(run)}", 7.5, SMALL_PRINT) for run, label in zip(runs, labels, strict=True)]
     handles = [Line2D([], [], linewidth=2, **look(number)) for number in range(len(runs))]
     columns = max(1, min(3, 120 // (max(map(len, named)) + 6)))
-    found = figure.legend(handles, named, loc="outside upper center", ncols=columns, fontsize=SMALL_PRINT)
-    for text in found.get_texts():
-        text.set_parse_math(False)
+    named_legend(figure, handles, named, loc="outside upper center", ncols=columns, fontsize=SMALL_PRINT)
 
 
 def _fate(run: Run) -> str:

@@ -8,9 +8,12 @@ from __future__ import annotations
 import io
 import math
 import textwrap
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
+from typing import Any
 
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.font_manager import findfont, get_font
@@ -39,6 +42,12 @@ def dress(axis: Axes) -> None:
     """A faint grid, and no frame where there is no scale."""
     axis.grid(True, which="major", alpha=0.25)
     axis.spines[["top", "right"]].set_visible(False)
+
+
+def named_legend(place: Figure | Axes, handles: Sequence[Artist], names: Sequence[str], **look: Any) -> None:
+    """A legend with names as they are: none is left out for a leading ``_``, and no ``$`` begins a formula."""
+    for text in place.legend(handles, names, **look).get_texts():
+        text.set_parse_math(False)
 
 
 def drawable(text: str, font: str = SANS) -> str:

@@ -20,7 +20,7 @@ def draw_lr_find(found: dict[str, Any], title: str, grad_clip: float | None) -> 
     figure, axes = new_figure(3 if found["trials"] else 2)
     plan, wanted = found["plan"], found["wanted"] or {"lowest": math.inf, "highest": 0.0}
     rate_axes(axes, min(plan["min_lr"], wanted["lowest"]), max(plan["max_lr"], wanted["highest"]))
-    figure.suptitle(title)
+    figure.suptitle(title, parse_math=False)
     _draw_sweep(axes[0], found)
     _draw_gradients(axes[1], found["sweeps"], grad_clip)
     if found["trials"]:

@@ -23,7 +23,7 @@ from matplotlib.legend import Legend
 from matplotlib.ticker import LogLocator
 
 from charrnn.errors import UsageError
-from charrnn.plots.figures import BLUE, GREY, wrapped
+from charrnn.plots.figures import BLUE, GREY, named_legend, wrapped
 from charrnn.runs.files import write_atomically
 
 SUFFIXES = (".html", ".htm")
@@ -112,9 +112,7 @@ def _narrow_legend(figure: Figure, legend: Legend) -> None:
     labels = [wrapped(" ".join(text.get_text().split()), NARROW - 1, size) for text in legend.get_texts()]
     handles = [handle for handle in legend.legend_handles if handle is not None]
     legend.remove()
-    made = figure.legend(handles, labels, loc="outside upper center", ncols=1, fontsize=size)
-    for text in made.get_texts():
-        text.set_parse_math(False)
+    named_legend(figure, handles, labels, loc="outside upper center", ncols=1, fontsize=size)
 
 
 def _svg(figure: Figure, prefix: str, name: str, identifier: str) -> Markup:

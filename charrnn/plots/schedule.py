@@ -33,5 +33,5 @@ def draw_schedule(config: TrainingConfig, title: str, steps: int | None = None) 
     axis.set_ylabel("learning rate")
     axis.set_ylim(bottom=0)
     axis.ticklabel_format(axis="y", style="sci", scilimits=(-2, 2), useMathText=True)
-    axis.set_title(title)
+    axis.set_title(title, parse_math=False)
     return figure

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator
 
 from charrnn.plots.compare import look
-from charrnn.plots.figures import GREY, RED, new_figure
+from charrnn.plots.figures import GREY, RED, named_legend, new_figure
 
 LOWEST = 1e-6  # of the gradient at the loss: below it nothing is learned, and the axis would be all noise
 
@@ -40,6 +40,7 @@ def draw_gradients(curves: dict[str, list[float]], seq_lens: Sequence[int], titl
     axis.set_xlim(0, max(longest - 1, 1))
     axis.set_xlabel("characters back, k")
     axis.set_ylabel("gradient of the loss with respect to the\nstate k characters back, relative to k = 0")
-    axis.set_title(title)
-    axis.legend(fontsize="small", loc="best")
+    axis.set_title(title, parse_math=False)
+    lines = axis.get_lines()
+    named_legend(axis, lines, [str(line.get_label()) for line in lines], fontsize="small", loc="best")
     return figure

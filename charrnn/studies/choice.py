@@ -6,9 +6,11 @@ All its numbers stand in the tables below; nothing here reads a text or a clock 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
+
+from charrnn.studies.choice_words import count, one_digit, time_in_words, times
 
 Asked = Mapping[str, Any]  # what the user set, checked, by dotted name: {"training.max_time": 60.0}
 
@@ -51,7 +53,10 @@ DROPOUT = (
 SEQ_LEN = 24  # most of the gradient through time lies within; the fewer time steps a window has, the faster it is
 BATCH = 96  # streams
 WINDOWS_PER_STREAM = 10  # at least: a carried state is worth little in streams of a few windows
-RATE, RATE_AT, RATES = 1.4e-2, 384, (2e-3, 2e-2)  # of RATE_AT units and BATCH streams; lowest and highest
+# Of RATE_AT units and BATCH streams; lowest and highest. SGD shares a gradient of norm 1 out among all weights (see
+# ``sweep``) and wants a hundred times Adam's: measured at 64 and 128 units over 60 and 300 steps.
+RATE_AT = 384
+RATES = {"adam": (1.4e-2, 2e-3, 2e-2), "adamw": (1.4e-2, 2e-3, 2e-2), "sgd": (1.4, 0.2, 5.0)}
 WEIGHT_DECAY = 0.1
 WARMUP_STEPS, WARMUP_SHARE = 50, 0.1
 EMBEDDING, LARGE_EMBEDDING, LARGE_EMBEDDING_ABOVE = 64, 128, 256  # the larger one above so many symbols
@@ -87,8 +92,14 @@ class Choice:
 
 def sizes_to_measure(asked: Asked) -> list[int]:
     """The hidden sizes whose speed ``choose`` wants to know, smallest first."""
-    hidden = asked.get("model.hidden_size")
+    hidden = asked_size(asked)
     return [size.hidden for size in SIZES] if hidden is None else [hidden]
+
+
+def asked_size(asked: Asked) -> int | None:
+    """The hidden size that was asked for, perhaps by that of an embedding whose weights the decoder shares."""
+    names = ["model.hidden_size", *(["model.embedding_size"] if asked.get("model.tie_weights") else [])]
+    return next((asked[name] for name in names if asked.get(name)), None)
 
 
 def window_shape(characters: int, asked: Asked) -> tuple[int, int]:
@@ -116,13 +127,13 @@ def choose(facts: Facts, asked: Asked) -> Choice:
     values: dict[str, dict[str, Any]] = {
         "model": {
             "hidden_size": plan.hidden,
-            "embedding_size": EMBEDDING if facts.symbols <= LARGE_EMBEDDING_ABOVE else LARGE_EMBEDDING,
+            "embedding_size": plan.embedding,
             "dropout": {"input": on_input, "between": on_output if plan.layers > 1 else 0.0, "output": on_output},
         },
         "training": {
             "batch_size": plan.batch_size,
             "seq_len": plan.seq_len,
-            "optimizer": "adamw",
+            "optimizer": plan.optimizer,
             "lr": plan.lr,
             "weight_decay": plan.weight_decay,
             "schedule": "linear",
@@ -132,11 +143,16 @@ def choose(facts: Facts, asked: Asked) -> Choice:
         },
         "run": {"log_every": plan.log_every, "eval_every": plan.eval_every},
     }
-    free = {
-        section: {key: value for key, value in keys.items() if f"{section}.{key}" not in asked}
-        for section, keys in values.items()
+    return Choice(_free(values, asked), list(_reasons(plan)))
+
+
+def _free(values: dict[str, Any], asked: Asked, above: str = "") -> dict[str, Any]:
+    """Nested values without what was asked for; one of several dropouts leaves the others to us."""
+    return {
+        key: _free(value, asked, f"{above}{key}.") if isinstance(value, dict) else value
+        for key, value in values.items()
+        if f"{above}{key}" not in asked
     }
-    return Choice(free, list(_reasons(plan)))
 
 
 class _Plan:
@@ -148,7 +164,8 @@ class _Plan:
         self.batch_size, self.seq_len = window_shape(facts.characters, asked)
         self.layers: int = asked.get("model.num_layers", 1)
         largest = max(size.hidden for size in SIZES if size == SIZES[0] or not self.lacks(size)) if self.free else 0
-        self.hidden: int = asked.get("model.hidden_size", largest)
+        self.hidden: int = asked_size(asked) or largest
+        self.optimizer: str = asked.get("training.optimizer", "adamw")
         self.reads, self.limit = self.reach(self.hidden)
         self.passes = self.reads / facts.characters
         self.speed = facts.speeds[self.hidden]
@@ -158,7 +175,14 @@ class _Plan:
     @property
     def free(self) -> bool:
         """Whether the size is ours to choose."""
-        return "model.hidden_size" not in self.asked
+        return asked_size(self.asked) is None
+
+    @property
+    def embedding(self) -> int:
+        """As wide as the network where the decoder shares its weights."""
+        if self.asked.get("model.tie_weights"):
+            return self.hidden
+        return EMBEDDING if self.facts.symbols <= LARGE_EMBEDDING_ABOVE else LARGE_EMBEDDING
 
     def reach(self, hidden: int) -> tuple[float, str]:
         """Characters read at this size before the first limit, and which limit that is, in words."""
@@ -166,20 +190,21 @@ class _Plan:
         speed = self.facts.speeds[hidden]
         found = []
         if time is not None:
-            found.append((time * speed, _time(time)))
+            found.append((time * speed, time_in_words(time)))
         if steps is not None:
             found.append((float(steps * self.batch_size * self.seq_len), f"{steps:,} steps"))
         if epochs is not None:
             found.append((float(epochs * self.facts.characters), f"{epochs:g} epochs"))
-        return min(found, default=(DEFAULT_SECONDS * speed, f"{_time(DEFAULT_SECONDS)} (--max-time says otherwise)"))
+        why = "a guess: patience alone ends it" if ends(self.asked) else "--max-time says otherwise"
+        return min(found, default=(DEFAULT_SECONDS * speed, f"{time_in_words(DEFAULT_SECONDS)} ({why})"))
 
     def lacks(self, size: Size) -> str:
         """Why a network of this size is not worth its time here; nothing if it is."""
         reads = self.reach(size.hidden)[0]
         if reads < size.reads:
-            return f"it would read {_count(reads)} characters, and wants {_count(size.reads)}"
+            return f"it would read {count(reads)} characters, and wants {count(size.reads)}"
         if self.facts.characters < size.text:
-            return f"it wants a text of {_count(size.text)} characters, this has {_count(self.facts.characters)}"
+            return f"it wants a text of {count(size.text)} characters, this has {count(self.facts.characters)}"
         return ""
 
     @property
@@ -199,19 +224,21 @@ class _Plan:
 
     @property
     def lr(self) -> float:
-        """To two digits."""
-        rate = RATE * math.sqrt(RATE_AT / self.hidden * self.batch_size / BATCH)
-        return float(f"{min(max(rate, RATES[0]), RATES[1]):.2g}")
+        """To two digits, and no lower than where the schedule is to end."""
+        usual, lowest, highest = RATES[self.optimizer]
+        rate = usual * math.sqrt(RATE_AT / self.hidden * self.batch_size / BATCH)
+        least: float = self.asked.get("training.min_lr", 0.0)
+        return max(float(f"{min(max(rate, lowest), highest):.2g}"), least)
 
     @property
     def weight_decay(self) -> float:
         """Of AdamW; in other optimizers the same number is a penalty in the gradient, and another thing."""
-        return WEIGHT_DECAY if self.asked.get("training.optimizer", "adamw") == "adamw" else 0.0
+        return WEIGHT_DECAY if self.optimizer == "adamw" else 0.0
 
     @property
     def log_every(self) -> int:
         """Steps between two lines of metrics."""
-        return _one_digit(self.speed / (self.batch_size * self.seq_len) * LOG_SECONDS, math.floor)
+        return one_digit(self.speed / (self.batch_size * self.seq_len) * LOG_SECONDS, math.floor)
 
     @property
     def evaluations(self) -> int:
@@ -222,7 +249,7 @@ class _Plan:
     @property
     def eval_every(self) -> int:
         """Steps between two evaluations."""
-        return _one_digit(self.steps / (self.evaluations + 1), math.ceil)
+        return one_digit(self.steps / (self.evaluations + 1), math.ceil)
 
 
 def _reasons(plan: _Plan) -> Iterator[str]:
@@ -230,17 +257,18 @@ def _reasons(plan: _Plan) -> Iterator[str]:
     model = f"{cell} {plan.layers} x {plan.hidden}{'' if plan.free else ' (as asked)'}"
     yield (
         f"{model}: in {plan.limit} this machine ({plan.speed:,.0f} characters per second at this size) reads the "
-        f"{_count(plan.facts.characters)} characters {_times(plan.passes)} times"
+        f"{count(plan.facts.characters)} characters {times(plan.passes)} times"
     )
     larger = [size for size in SIZES if size.hidden > plan.hidden]
     if plan.free and larger:
         yield f"not {larger[0].hidden}: {plan.lacks(larger[0])}"
-    if "model.dropout" not in asked:
-        on_input, on_output = plan.dropout
-        yield f"dropout {on_input:g} on the input, {on_output:g} on the output: {_why_dropout(plan)}"
+    places = zip(("input", "output"), plan.dropout, strict=True)
+    dropout = [f"{share:g} on the {place}" for place, share in places if f"model.dropout.{place}" not in asked]
+    if "model.dropout" not in asked and dropout:
+        yield f"dropout {', '.join(dropout)}: {_why_dropout(plan)}"
     learning = {
         "training.batch_size": f"batch_size {plan.batch_size} ({_why_batch(plan)})",
-        "training.lr": f"lr {plan.lr:g} ({RATE:g} at {RATE_AT} units and {BATCH} streams)",
+        "training.lr": f"lr {plan.lr:g} ({_why_lr(plan)})",
         "training.weight_decay": f"weight_decay {plan.weight_decay:g}",
     }
     if free := [text for name, text in learning.items() if name not in asked]:
@@ -251,39 +279,19 @@ def _reasons(plan: _Plan) -> Iterator[str]:
 
 
 def _why_dropout(plan: _Plan) -> str:
-    passes, weights = _times(plan.passes), _times(plan.weights / plan.facts.characters)
+    passes, weights = times(plan.passes), times(plan.weights / plan.facts.characters)
     verb = "would" if any(plan.dropout) else "do not"
     return f"{passes} passes over the text with {weights} weights per character {verb} learn it by heart"
+
+
+def _why_lr(plan: _Plan) -> str:
+    if plan.lr == plan.asked.get("training.min_lr"):
+        return "min_lr, where it is to end"
+    of_sgd = " with sgd" if plan.optimizer == "sgd" else ""
+    return f"{RATES[plan.optimizer][0]:g} at {RATE_AT} units and {BATCH} streams{of_sgd}"
 
 
 def _why_batch(plan: _Plan) -> str:
     if plan.batch_size < BATCH:
         return f"more streams would be shorter than {WINDOWS_PER_STREAM} windows"
     return "more of them would leave too few steps"
-
-
-def _one_digit(number: float, rounding: Callable[[float], int]) -> int:
-    """A positive number as one digit and zeros; 1 at least."""
-    if number <= 1:
-        return 1
-    unit: int = 10 ** int(math.log10(number))
-    return rounding(number / unit) * unit
-
-
-def _time(seconds: float) -> str:
-    for unit, name in ((3600, "h"), (60, "min")):
-        if seconds >= 2 * unit:
-            return f"{_three_digits(seconds / unit)} {name}"
-    return f"{_three_digits(seconds)} s"
-
-
-def _count(number: float) -> str:
-    return f"{_three_digits(number / 1e6)} million" if number >= 1e6 else f"{number:,.0f}"
-
-
-def _three_digits(number: float) -> str:
-    return f"{number:,.0f}" if number >= 100 else f"{number:.3g}"
-
-
-def _times(number: float) -> str:
-    return f"{number:,.0f}" if number >= 10 else f"{number:.1f}" if number >= 1 else f"{number:.2g}"

@@ -59,7 +59,9 @@ def fitted(speeds: dict[int, float], sizes: Sequence[int]) -> dict[int, float]:
 
 def _trainer(config: Config, text: EncodedText, entropies: dict[str, float], size: int) -> Trainer:
     # Orthogonal matrices take longer to make than the steps do, and are no slower to multiply with.
-    changes = {"hidden_size": size, "recurrent_init": "uniform"}
+    changes: dict[str, int | str] = {"hidden_size": size, "recurrent_init": "uniform"}
+    if config.model.tie_weights:  # the copy is not checked
+        changes["embedding_size"] = size
     model = config.model.model_copy(update=changes)
     return session_on(config.model_copy(update={"model": model}), text, entropies).trainer
 

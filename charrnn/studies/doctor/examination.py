@@ -103,7 +103,7 @@ def examine(session: Session, history: History, config_name: str, advanced: Adva
     """
     if len(session.text.train_ids) < FEWEST_CHARACTERS:
         raise UsageError(f"{session.text.name}: is too short to be examined; give a text of a thousand characters")
-    if not history.observed and history.diverged is None:
+    if not history.logs and history.diverged is None:
         raise UsageError(f"{config_name}: the run has no log line yet; wait for one, or lower run.log_every")
     device = session.trainer.device
     probed = session.trainer.steps
@@ -111,10 +111,11 @@ def examine(session: Session, history: History, config_name: str, advanced: Adva
         evidence = collect(session, history, config_name, advanced)
     findings = [finding for rule in RULES if (finding := rule(evidence)) is not None]
     model = session.config.model
+    train_loss = f"{evidence.train_loss:.3g}" if history.logs else "not logged"
     return Examination(
         f"{config_name}: {model.cell} {model.num_layers} x {model.hidden_size} on {session.text.name}, "
-        f"{evidence.history.steps:,} steps (probed as saved at step {probed:,}), training loss "
-        f"{evidence.train_loss:.3g}, validation loss {evidence.val_loss:.3g} nats per character",
+        f"{evidence.history.steps:,} steps (probed as saved at step {probed:,}), training loss {train_loss}, "
+        f"validation loss {evidence.val_loss:.3g} nats per character",
         [finding for finding in findings if finding.problem],
         [finding for finding in findings if not finding.problem],
         evidence.profile,

@@ -123,7 +123,7 @@ def _clipping(config: Config) -> list[Variant]:
 
 
 def _seq_len(config: Config) -> list[Variant]:
-    """Shorter and longer windows; the rate scales with the window inside the step, the steps here."""
+    """Shorter and longer windows at the same rate, over as many characters; that rate may suit one better."""
     seq_len = config.training.seq_len
     others = [length for length in (seq_len // LONGER, seq_len * LONGER) if length >= 1]
     return [_with(config, f"seq_len {seq_len}")] + [
@@ -165,7 +165,7 @@ def _with(config: Config, label: str, length: float = 1.0, **settings: Any) -> V
 
 QUESTIONS = {
     "clipping": Question("Does clipping the gradient help?", _clipping),
-    "seq-len": Question("Would shorter or longer windows help, with as many characters read?", _seq_len),
+    "seq-len": Question("Would shorter or longer windows help, at this rate, over as much text?", _seq_len),
     "random-length": Question("Does a random sequence length help?", _random_length),
     "momentum": Question("Does momentum help?", _momentum),
     "precision": Question("Does bfloat16 cost anything?", _precision),

@@ -132,6 +132,8 @@ def _shown(value: Any) -> str:
         return str(value).lower() if value is not None else "null"
     if isinstance(value, list):
         return f"[{', '.join(_shown(one) for one in value)}]"
+    if isinstance(value, dict):
+        return f"{{{', '.join(f'{key}: {_shown(one)}' for key, one in value.items())}}}"
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 

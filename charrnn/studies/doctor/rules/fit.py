@@ -17,7 +17,7 @@ FEWEST_STEPS = 100
 def overfitting(evidence: Evidence) -> Finding | None:
     """Does the validation loss climb while the training loss falls, and since when?"""
     rows = evidence.history.evaluations
-    if len(rows) < 2:
+    if len(rows) < 2 or math.isnan(evidence.train_loss):
         return None
     best, last = min(rows, key=lambda row: row["val_loss"]), rows[-1]
     measured = (

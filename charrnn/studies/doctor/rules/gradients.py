@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from statistics import median
 
 from charrnn.runs.history import History
 from charrnn.studies.doctor.evidence import Evidence
@@ -57,14 +58,15 @@ def _largest(relative: list[float]) -> int:
 
 def _exploding(evidence: Evidence, relative: list[float], whose: str) -> Finding:
     first, largest = next(k for k, share in enumerate(relative) if not share <= GROWS), _largest(relative)
-    norm = evidence.history.median("grad_norm_median")
+    norm = _late(evidence.history, "grad_norm_median")
+    whole = "" if math.isnan(norm) else f"; the whole gradient's norm is {norm:.2g}"
     fixes = [f"training.seq_len={max(first - 1, 1)}"] if first > 2 else []
     return Finding(
         "exploding-gradients",
         True,
         f"The gradient{whose} explodes through time.",
         f"{relative[largest]:.3g} times as large {largest} characters back "
-        f"as at the loss, over {GROWS:g} times from {first} on; the whole gradient's norm is {norm:.2g}",
+        f"as at the loss, over {GROWS:g} times from {first} on{whole}",
         f"{GROWS:g} times (calibrated); see Pascanu, Mikolov and Bengio 2013, https://arxiv.org/abs/1211.5063",
         "What happened long ago outweighs what happened just now, and its direction is noise. Clipping bounds the "
         f"step, windows shorter than {first} characters cut it off, orthogonal starts avoid it.",
@@ -112,7 +114,7 @@ def truncation(evidence: Evidence) -> Finding | None:
 def clipping(evidence: Evidence) -> Finding | None:
     """Does clipping rule every step, or is it never there when it is needed?"""
     clip, history = evidence.config.training.grad_clip, evidence.history
-    norm, clipped = history.median("grad_norm_median"), history.median("clipped")
+    norm, clipped = _late(history, "grad_norm_median"), _late(history, "clipped")
     if clip is not None and clipped > RULES_SHARE and norm > RULES_FACTOR * clip:
         return _ruling(evidence, clip, norm)
     largest = history.largest("grad_norm_p99")
@@ -131,6 +133,13 @@ def clipping(evidence: Evidence) -> Finding | None:
     )
 
 
+def _late(history: History, key: str) -> float:
+    """The median over the second half of all log lines; NaN where there are none. Norms stand also in those of a bee
+    that was trained as one of a batch, whose steps are not looked into."""
+    values = [row[key] for row in history.logs[len(history.logs) // 2 :] if row.get(key) is not None]
+    return float(median(values)) if values else math.nan
+
+
 def _spike(history: History, harm: float) -> float:
     """The largest jump of the gradient norm from one log line to the next, of those after which the loss was higher by
     ``harm`` nats at least."""
@@ -144,7 +153,7 @@ def _spike(history: History, harm: float) -> float:
 
 
 def _ruling(evidence: Evidence, clip: float, norm: float) -> Finding:
-    clipped = evidence.history.median("clipped")
+    clipped = _late(evidence.history, "clipped")
     return Finding(
         "clipping-rules",
         True,
@@ -159,12 +168,15 @@ def _ruling(evidence: Evidence, clip: float, norm: float) -> Finding:
 
 def _never(evidence: Evidence, clip: float | None, norm: float, largest: float, spike: float) -> Finding:
     usual = norm if math.isfinite(norm) and norm > 0 else 1 / 3
+    measured = (
+        f"norm {norm:.2g} in the middle, {largest:.2g} at most, a jump to {spike:.2g} times the line before; "
+        "none clipped"
+    )
     return Finding(
         "clipping-never",
         True,
         "Nothing clips the gradient" + ("." if clip is None else f": grad_clip is {clip:g}, far above any norm."),
-        f"norm {norm:.2g} in the middle, {largest:.2g} at most, a jump to {spike:.2g} times the line before; "
-        "none clipped",
+        "the norm was not logged" if math.isnan(norm) else measured,
         f"{SPIKE:g} times with no step clipped, a divergence without grad_clip, or grad_clip over {NEVER_FACTOR:g} "
         "times the largest norm (calibrated)",
         "A single spike throws the weights away. Three times the usual norm catches spikes and little else.",

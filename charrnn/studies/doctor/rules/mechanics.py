@@ -19,11 +19,14 @@ def misaligned(evidence: Evidence) -> Finding | None:
     if not all(map(math.isfinite, offsets.values())):
         return None
     threshold = f"{MISALIGNED_BELOW:g} times the loss on the next character, or the unigram entropy (calibrated)"
-    if offsets[best] >= MISALIGNED_BELOW * min(right, evidence.entropies["unigram"]):
+    if right <= offsets[best]:
         return healthy(
             "targets", "It predicts the next character.", f"{right:.2f} nats on it, the least of all", threshold
         )
     which = {-1: "the character before", 0: "the character that it reads"}.get(best, f"the character {best} places on")
+    if offsets[best] >= MISALIGNED_BELOW * min(right, evidence.entropies["unigram"]):
+        measured = f"{right:.2f} nats on it, {offsets[best]:.2f} on {which}: no clear difference"
+        return healthy("targets", "It predicts no character clearly better than the next one.", measured, threshold)
     return Finding(
         "targets-misaligned",
         True,

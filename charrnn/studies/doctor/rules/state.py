@@ -66,10 +66,12 @@ def cold_state(evidence: Evidence) -> Finding | None:
     """Can the model read from a zero state, as sampling does? Over its first characters, and in the long run."""
     unigram, ahead = evidence.entropies["unigram"], evidence.continuation
     cost, excess = ahead.cold - ahead.carried, evidence.val_loss_cold - evidence.val_loss
-    measured = (
-        f"on the next {ahead.characters} characters of the training streams {ahead.cold:.3g} nats each from a cold "
-        f"start, {ahead.carried:.3g} from the carried state; on the validation text {excess:.2g} more from a cold start"
-    )
+    measured = f"on the validation text {excess:.2g} nats more from a cold start"
+    if ahead.characters:
+        measured = (
+            f"on the next {ahead.characters} characters of the training streams {ahead.cold:.3g} nats each from a cold "
+            f"start, {ahead.carried:.3g} from the carried state; {measured}"
+        )
     threshold = (
         f"{COLD_COST * unigram:.2g} and {COLD_EXCESS * unigram:.2g} nats, {COLD_COST:.0%} and {COLD_EXCESS:.0%} of the "
         "unigram entropy (calibrated)"

@@ -9,6 +9,7 @@ from charrnn.studies.doctor.finding import Finding, healthy
 
 FOREIGN = 0.25  # nats per character
 UNSEEN = 0.002  # of the validation characters
+RARE = 10  # min_count that makes most of them the unknown symbol
 DUPLICATED = 0.3  # of the validation windows, beyond what the training text repeats of itself
 
 
@@ -39,6 +40,8 @@ def unseen_characters(evidence: Evidence) -> Finding:
     threshold = f"{UNSEEN:.1%}: each costs ten nats or more"
     if texts.unseen <= UNSEEN:
         return healthy("characters", "The training text has the validation text's characters.", measured, threshold)
+    corpus = evidence.config.corpus
+    can_be_rare = corpus.vocabulary == "characters" and corpus.min_count < RARE  # bytes are never taken for unknown
     return Finding(
         "unseen-characters",
         True,
@@ -46,7 +49,7 @@ def unseen_characters(evidence: Evidence) -> Finding:
         measured,
         threshold,
         "They cannot be learned, and each of them costs more than a whole word: they dominate the validation loss.",
-        evidence.command("corpus.min_count=10"),
+        evidence.command(f"corpus.min_count={RARE}") if can_be_rare else _statistics(evidence),
     )
 
 

@@ -100,8 +100,10 @@ def precision(evidence: Evidence) -> Finding | None:
         return None  # no number at all is no rounding error, and a network that explodes enlarges any
     measured = (
         f"gradient {numerics.gradient:.1e} from its float64 value, loss {numerics.loss:.1e}; {numerics.coarse:.0%} of "
-        f"the weights would fit bfloat16; {zero:.0%} of the recurrent gradient is zero"
+        "the weights would fit bfloat16"
     )
+    if not math.isnan(zero):  # else no log line looked inside a step
+        measured += f"; {zero:.0%} of the recurrent gradient is zero"
     threshold = (
         f"{ROUGH_GRADIENT:g}; {COARSE:.0%}; {VANISHED:.0%} (calibrated; bfloat16 autocast differs by about 0.01)"
     )
