@@ -108,8 +108,8 @@ class TestSettings:
         a_run("c", "training.lr=0.01", "training.grad_clip=null", "run.out=elsewhere", "training.seed=4")
         assert compared("a", "b", "c")["differing"] == {
             "model.dropout.input": [0.1, 0.3, 0.2],
-            "model.dropout.between": [0.1, 0.0, 0.2],
-            "model.dropout.output": [0.1, 0.0, 0.2],
+            "model.dropout.between": [0.1, 0.2, 0.2],
+            "model.dropout.output": [0.1, 0.2, 0.2],
             "training.lr": [0.01, 0.02, 0.01],
             "training.grad_clip": [1.0, 1.0, None],
             "training.seed": [1, 1, 4],
