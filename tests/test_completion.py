@@ -34,7 +34,7 @@ def folder(path: str, **contents: str) -> None:
 def here(in_own_folder: Path) -> None:
     """Two runs, a hive of one swarm, configs of one's own, and a name that a shell would run."""
     for path in ("runs/one", "runs/two", "runs/h-swarm/lr=1,seed=2/bee-1", "runs/x;rm", "far/three"):
-        folder(path, config_yaml="", environment_json="")
+        folder(path, config_yaml="", environment_json='{"charrnn": "0"}')
     folder("runs/one/checkpoints", last_safetensors="")
     folder("runs/h-swarm", hive_yaml="")
     folder("runs/h-swarm/lr=1,seed=2", swarm_json="")

@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Literal
 
 from charrnn.config.library import is_file, is_folder
-from charrnn.config.loader import load_config
 from charrnn.errors import CharRNNError, ConfigError, UsageError
 from charrnn.runs import files
 from charrnn.runs.directory import RunFolder
@@ -86,6 +85,8 @@ def _has_key(path: Path, key: str) -> bool:
 
 
 def _is_config(path: Path) -> bool:
+    from charrnn.config.loader import load_config  # brings the schema, for which completion should not have to wait
+
     try:
         load_config(path)
     except ConfigError:
