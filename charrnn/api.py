@@ -205,7 +205,7 @@ class TrainedModel(SavedModel):
         ids = self.vocabulary.encode(text, on_unknown).astype(self.vocabulary.dtype)
         if len(ids) < 2:
             raise DataError("the text is too short to predict a character of; give two or more")
-        precision = choose_precision("fp32", self.config.model.cell, self.model.decoder.bias.device)
+        precision = choose_precision("fp32", self.config.model, self.model.decoder.bias.device)
         found = evaluate(self.model, ids, (0, len(ids)), precision)
         assert found is not None, "nobody asks it to stop"
         return found.nats_per_char

@@ -270,9 +270,9 @@ def test_what_cannot_be_stacked_is_told_why(assignment: str, reason: str, monkey
 
 def test_auto_precision_is_judged_by_what_it_becomes(monkeypatch: pytest.MonkeyPatch) -> None:
     config = make_config("unused", *PLAIN, "training.precision=auto", "training.device=cpu")
-    for amx in (True, False):
-        monkeypatch.setattr("charrnn.training.precision.has_amx", lambda amx=amx: amx)
-        assert ("bf16" in (why_not_stacked(config) or "")) is amx
+    for extension in ("AMX", None):
+        monkeypatch.setattr("charrnn.training.precision.bf16_extension", lambda extension=extension: extension)
+        assert ("bf16" in (why_not_stacked(config) or "")) is (extension is not None)
 
 
 def test_bees_stack_whatever_their_rates_and_seeds() -> None:

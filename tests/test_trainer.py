@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from charrnn.config.schema import Config
+from charrnn.config.schema import Config, ModelConfig
 from charrnn.errors import UsageError
 from charrnn.model.hidden import Hidden
 from charrnn.model.reference import reference_forward
@@ -171,24 +171,37 @@ def test_meter_refuses_what_is_no_interval(shape: tuple[int, ...]) -> None:
         Meter(1.0).load_state_dict({"losses": torch.zeros(shape), "norms": torch.zeros(2), "characters": [1, 1]})
 
 
-def test_auto_precision_takes_bf16_only_where_it_is_fast(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("extensions", "wanted"),
+    [
+        ({"amx_tile", "avx512_bf16"}, {"narrow": "bf16", "wide": "bf16"}),
+        ({"avx512_bf16"}, {"narrow": "fp32", "wide": "bf16"}),
+        (set(), {"narrow": "fp32", "wide": "fp32"}),
+    ],
+)
+def test_auto_precision_takes_bf16_only_where_it_is_fast(
+    extensions: set[str], wanted: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("amx_tile", "avx512_bf16"):
+        monkeypatch.setattr(torch.cpu, f"_is_{name}_supported", lambda name=name: name in extensions)
     cpu = torch.device("cpu")
-    monkeypatch.setattr("charrnn.training.precision.has_amx", lambda: True)
-    assert choose_precision("auto", "lstm", cpu).kind == "bf16"
-    assert choose_precision("auto", "gru", cpu).kind == "fp32"
-    assert choose_precision("fp32", "lstm", cpu).kind == "fp32"
-    monkeypatch.setattr("charrnn.training.precision.has_amx", lambda: False)
-    assert choose_precision("auto", "lstm", cpu).kind == "fp32"
+    sizes = {"narrow": 127, "wide": 128}
+    chosen = {name: choose_precision("auto", ModelConfig(hidden_size=size), cpu) for name, size in sizes.items()}
+    assert {name: one.kind for name, one in chosen.items()} == wanted
+    wide_gru = ModelConfig(cell="gru", hidden_size=128)
+    assert choose_precision("auto", wide_gru, cpu).kind == "fp32"
+    assert choose_precision("fp32", ModelConfig(hidden_size=128), cpu).kind == "fp32"
+    assert choose_precision("auto", ModelConfig(hidden_size=128), torch.device("cuda")).kind == "fp32"
 
 
 def test_bf16_where_it_cannot_be_is_refused_to_train_and_not_to_evaluate(monkeypatch: pytest.MonkeyPatch) -> None:
     cpu = torch.device("cpu")
     for can in (True, False):
         monkeypatch.setattr("charrnn.training.precision.has_bf16_lstm", lambda can=can: can)
-        assert choose_precision("bf16", "gru", cpu).kind == "bf16"
-        assert choose_precision("bf16", "lstm", torch.device("cuda")).kind == "bf16"
-        assert precision_to_evaluate_in("bf16", "lstm", cpu).kind == ("bf16" if can else "fp32")
-        assert precision_to_evaluate_in("fp32", "lstm", cpu).kind == "fp32"
+        assert choose_precision("bf16", ModelConfig(cell="gru"), cpu).kind == "bf16"
+        assert choose_precision("bf16", ModelConfig(), torch.device("cuda")).kind == "bf16"
+        assert precision_to_evaluate_in("bf16", ModelConfig(), cpu).kind == ("bf16" if can else "fp32")
+        assert precision_to_evaluate_in("fp32", ModelConfig(), cpu).kind == "fp32"
     with pytest.raises(UsageError, match=r"this processor cannot compute an LSTM in bfloat16.*precision=fp32"):
         make_trainer(*PLAIN, "training.precision=bf16")
 

@@ -188,7 +188,7 @@ class TrainingConfig(Section):
     weight_decay: float = Field(0.0, ge=0, description="L2 penalty (adam, sgd) or decoupled decay (adamw)")
     grad_clip: float | None = Field(1.0, gt=0, description="largest global gradient norm; null switches clipping off")
     precision: Literal["auto", "fp32", "bf16"] = Field(
-        "auto", description="auto takes bf16 for LSTMs on a CPU with AMX, where it is faster; fp32 otherwise"
+        "auto", description="auto takes bf16 where it is faster: LSTMs on a CPU with AMX or AVX-512 BF16; else fp32"
     )
     schedule: Literal["constant", "linear", "cosine", "step", "one_cycle", "triangular2"] = Field(
         "linear", description="shape of the learning rate over training, see also warmup_steps and min_lr"

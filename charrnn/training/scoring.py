@@ -65,7 +65,7 @@ def score_model(
         raise DataError(f"{text.name}: the part {split!r} is too short to predict a character of; give a longer text")
     model = saved.model
     config = saved.config
-    precision = precision_to_evaluate_in(config.training.precision, config.model.cell, model.decoder.bias.device)
+    precision = precision_to_evaluate_in(config.training.precision, config.model, model.decoder.bias.device)
     results = [
         evaluate(model, text.ids, span, precision, carried=carried, should_stop=should_stop)
         for carried in (True, False)

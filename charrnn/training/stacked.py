@@ -45,7 +45,7 @@ def why_not_stacked(config: Config) -> str | None:
         UsageError: its device is not there.
     """
     training, dropout = config.training, config.model.dropout
-    precision = choose_precision(training.precision, config.model.cell, choose_device(training.device))
+    precision = choose_precision(training.precision, config.model, choose_device(training.device))
     reasons = {
         "dropout draws from one random generator": dropout.input or dropout.between or dropout.output,
         "random_seq_len gives each bee windows of its own": training.random_seq_len,

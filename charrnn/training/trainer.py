@@ -70,7 +70,7 @@ class Trainer:
     ) -> None:
         self.config = config
         self.device = choose_device(config.device)
-        self.precision = choose_precision(config.precision, model_config.cell, self.device)
+        self.precision = choose_precision(config.precision, model_config, self.device)
         self.streams = Streams(ids, config.batch_size, config.seq_len, config.random_seq_len)
         self.model = new_model(ids, vocab_size, model_config, config.seed).to(self.device)
         self._network: nn.Module = self.model  # what a step calls

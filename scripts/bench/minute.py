@@ -21,7 +21,7 @@ from pathlib import Path
 
 from charrnn.runs.environment import processor_name
 from charrnn.runs.metrics import read_metrics
-from charrnn.training.precision import has_amx
+from charrnn.training.precision import bf16_extension
 
 TEST_SPLIT = "corpus.split=[0.9, 0.05, 0.05]"
 
@@ -54,7 +54,7 @@ def main() -> None:
     arguments += ["--data", options.data] if options.data else []
     arguments += [f"--set={assignment}" for assignment in [*options.set, *([TEST_SPLIT] if options.test else [])]]
     parts = ("val", "test") if options.test else ("val",)
-    print(f"{processor_name()}, AMX: {'yes' if has_amx() else 'no'}; {' '.join(arguments)}")
+    print(f"{processor_name()}, {bf16_extension() or 'no fast bf16'}; {' '.join(arguments)}")
     minutes = []
     for seed in range(1, options.seeds + 1):
         with tempfile.TemporaryDirectory() as folder:

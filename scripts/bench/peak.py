@@ -28,7 +28,7 @@ from torch import nn
 from charrnn.config.schema import ModelConfig, TrainingConfig
 from charrnn.model.charrnn import cross_entropy
 from charrnn.runs.environment import processor_name
-from charrnn.training.precision import has_amx, has_bf16_lstm
+from charrnn.training.precision import bf16_extension, has_bf16_lstm
 from charrnn.training.process import prepare_process
 from charrnn.training.trainer import Trainer
 
@@ -49,9 +49,9 @@ def main() -> None:
     parser.add_argument("--threads", type=int, help="default: all")
     options = parser.parse_args()
     prepare_process(options.threads)
-    amx = "AMX" if has_amx() else "no AMX: bf16 is emulated or slow here, and 'auto' would not choose it"
+    extension = bf16_extension() or "no fast bf16: it is emulated or slow here, and 'auto' would not choose it"
     threads = torch.get_num_threads()
-    print(f"{datetime.date.today()}, {processor_name()}, {threads} threads, torch {torch.__version__}; {amx}")
+    print(f"{datetime.date.today()}, {processor_name()}, {threads} threads, torch {torch.__version__}; {extension}")
     print(f"`{shlex.join(['python', *sys.argv])}`\n")
     print("| size | batch | precision | peak, GFLOP/s | one time step's product | bare LSTM | charrnn's step |")
     print("|---|---|---|---|---|---|---|")

@@ -40,7 +40,7 @@ from charrnn.runs.environment import processor_name
 from charrnn.runs.saved import load_model
 from charrnn.text.named import find_named
 from charrnn.text.places import Places
-from charrnn.training.precision import has_amx
+from charrnn.training.precision import bf16_extension
 
 PROCESS = Path(__file__).absolute().with_name("peer_process.py")
 TRIAL_SHARE = 0.2  # of the time: a second, longer trial after a first of a few steps
@@ -208,7 +208,7 @@ def commit_of(checkout: Path) -> str:
 def table(rows: Sequence[Row]) -> str:
     """Markdown, the first row being charrnn's."""
     lines = [
-        f"{datetime.now(UTC):%Y-%m-%d}, {processor_name()}, AMX: {'yes' if has_amx() else 'no'}, "
+        f"{datetime.now(UTC):%Y-%m-%d}, {processor_name()}, {bf16_extension() or 'no fast bf16'}, "
         f"{torch.get_num_threads()} threads, torch {torch.__version__}: `python {shlex.join(sys.argv)}`",
         "",
         "| program and recipe | parameters | characters/s | of charrnn's | seconds | validation, nats/char |",

@@ -151,7 +151,7 @@ def bare_loop(config: Config, log: Path) -> None:
     optimizer = torch.optim.AdamW(
         parameters, lr=training.lr, betas=(0.9, 0.99), weight_decay=training.weight_decay, fused=True
     )
-    precision = choose_precision(training.precision, model.cell, torch.device("cpu"))
+    precision = choose_precision(training.precision, model, torch.device("cpu"))
     length = len(text.train_ids) // training.batch_size
     ids = torch.from_numpy(text.train_ids[: length * training.batch_size].astype("int64"))
     streams = ids.view(training.batch_size, length).t().contiguous()  # time first

@@ -71,7 +71,7 @@ def ask(name: str, lab: Lab, advanced: Callable[[str, float], None]) -> list[Ans
     question = QUESTIONS[name]
     variants = [variant for variant in question.variants(lab.session.config) if lab.has_text_for(variant.config)]
     for variant in variants:
-        choose_precision(variant.config.training.precision, variant.config.model.cell, lab.session.trainer.device)
+        choose_precision(variant.config.training.precision, variant.config.model, lab.session.trainer.device)
     work = SEEDS * sum(variant.length for variant in variants)
     steps = lab.steps_within(BUDGET_SECONDS, work, FEWEST_STEPS, MOST_STEPS)
     done = 0
