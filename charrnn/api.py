@@ -30,13 +30,13 @@ from typing import Any
 from charrnn.config.library import find_config
 from charrnn.config.loader import load_config, revise_config
 from charrnn.config.schema import Config
-from charrnn.config.settings import NamedOverride
+from charrnn.config.settings import NamedOverride, flat
 from charrnn.errors import DataError
 from charrnn.runs.amending import amend_resumed, with_kept_note
 from charrnn.runs.directory import folder_of
 from charrnn.runs.keeping import find_state
 from charrnn.runs.lock import FolderLock
-from charrnn.runs.run import Run, flat, read_run
+from charrnn.runs.run import Run, read_run
 from charrnn.runs.saved import SavedModel, load_model
 from charrnn.sampling.sampler import generate
 from charrnn.text.places import Places

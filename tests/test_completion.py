@@ -16,7 +16,7 @@ from charrnn.cli import cli
 from charrnn.config.library import shipped_configs
 from charrnn.config.loader import load_config
 from charrnn.config.schema import Config
-from charrnn.runs.run import flat
+from charrnn.config.settings import flat
 from charrnn.text.named import NAMED
 from tests.command_line import PROGRAM, run
 

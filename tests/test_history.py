@@ -69,6 +69,11 @@ class TestRows:
         assert history.chars_per_sec == pytest.approx(10 * (6 + 9) / 2), "of 10, 20, 60, 90, 1000 and 2000"
         assert math.isnan(history.median("no such thing"))
 
+    def test_medians_are_also_of_lines_that_did_not_look_inside(self) -> None:
+        """Bees of a batch have no others."""
+        history = read_history([log(step, clipped=step / 8) for step in range(1, 5)])
+        assert history.median("clipped") == 3.5 / 8
+
     def test_the_largest_is_of_all_lines(self) -> None:
         history = read_history([log(1, grad_norm_p99=7.0), log(2, grad_norm_p99=3.0), observed(3)])
         assert history.largest("grad_norm_p99") == 7

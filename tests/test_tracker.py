@@ -22,10 +22,11 @@ from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 
 from charrnn.config.loader import revise_config
 from charrnn.config.schema import Config
+from charrnn.config.settings import flat
 from charrnn.runs import files
 from charrnn.runs.event_file import PREFIX
 from charrnn.runs.metrics import read_metrics
-from charrnn.runs.run import flat, read_run
+from charrnn.runs.run import read_run
 from charrnn.studies.compared import NO_EXPERIMENT
 from charrnn.text.places import Places
 from charrnn.training.loop import Loop

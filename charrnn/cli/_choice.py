@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable
 from functools import reduce
 from operator import getitem
 from pathlib import Path
@@ -55,7 +55,9 @@ class Request:
 
     def _given(self) -> dict[str, Any]:
         """The settings that were given by dotted name, as they were written."""
-        return dict(_flat(self.settings.values))
+        from charrnn.config.settings import flat
+
+        return flat(self.settings.values)
 
     def _completed(self, choice: Choice, name: str) -> Config:
         """What was given and what was chosen, together."""
@@ -103,15 +105,6 @@ class Request:
         first, end = text.spans["val"]
         read = min(end - first, config.run.eval_characters)
         return choose(Facts(characters, read, len(text.vocabulary), speeds), asked)
-
-
-def _flat(values: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, Any]]:
-    """Nested settings by dotted name."""
-    for key, value in values.items():
-        if isinstance(value, dict):
-            yield from _flat(value, f"{above}{key}.")
-        else:
-            yield f"{above}{key}", value
 
 
 def run_name(text: str) -> str:

@@ -197,6 +197,14 @@ def filled(settings: Settings, choices: Mapping[str, Mapping[str, Any]]) -> Sett
     return replace(settings, values=values)
 
 
+def flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested settings by dotted names."""
+    named: dict[str, Any] = {}
+    for key, value in values.items():
+        named |= flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
+    return named
+
+
 @dataclass(frozen=True)
 class NamedOverride:
     """An option such as ``--seed 3`` as a setting: where it goes, its value, and what messages call it."""

@@ -16,6 +16,7 @@ from typing import Any, Literal
 from charrnn.config.library import is_file, is_folder
 from charrnn.config.loader import load_config, load_own_config
 from charrnn.config.schema import Config
+from charrnn.config.settings import flat
 from charrnn.errors import CheckpointError
 from charrnn.runs.directory import RunFolder, where_to_look
 from charrnn.runs.history import History, read_history
@@ -168,11 +169,3 @@ def _rows(path: Path) -> list[Row]:
 def _is_sound(row: Row) -> bool:
     numbers = [row.get(key) for key in ("seconds", "train_loss", "val_loss")]
     return isinstance(row.get("step"), int) and all(isinstance(one, float | None) for one in numbers)
-
-
-def flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested settings by dotted names."""
-    named: dict[str, Any] = {}
-    for key, value in values.items():
-        named |= flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
-    return named

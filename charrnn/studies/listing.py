@@ -9,10 +9,11 @@ from typing import Any
 
 from charrnn.config.library import shipped_configs
 from charrnn.config.loader import load_own_config
+from charrnn.config.settings import flat
 from charrnn.errors import UsageError
 from charrnn.runs.directory import RunFolder
 from charrnn.runs.lock import is_locked
-from charrnn.runs.run import Run, flat, glance_at_run
+from charrnn.runs.run import Run, glance_at_run
 from charrnn.runs.shelf import Entry, entries
 from charrnn.studies.compared import RESULT, bee_result, differing
 

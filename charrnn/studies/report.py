@@ -12,9 +12,10 @@ from pathlib import Path
 
 from charrnn.config.library import shipped_configs
 from charrnn.config.loader import dump_config, load_own_config
+from charrnn.config.settings import flat
 from charrnn.errors import CharRNNError, Interrupted, UsageError
 from charrnn.plots.report import Chapter, Checked, Examined, ReportPage, Sample, Setting, ThroughTime
-from charrnn.runs.run import Run, flat, read_run
+from charrnn.runs.run import Run, read_run
 from charrnn.studies.compare import incomparable, shown
 from charrnn.studies.compared import differing, read_side
 from charrnn.studies.doctor.examination import Advanced, examine_folder

@@ -11,10 +11,11 @@ import re
 from pathlib import Path
 from typing import Any
 
+from charrnn.config.settings import flat
 from charrnn.errors import CheckpointError
 from charrnn.plots.lr_find import draw_lr_find
 from charrnn.plots.report import Rates
-from charrnn.runs.run import Run, flat, read_json
+from charrnn.runs.run import Run, read_json
 from charrnn.studies.compare import shown
 from charrnn.studies.compared import differing
 

@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from charrnn.config.loader import dump_config
+from charrnn.config.settings import flat
 from charrnn.errors import CharRNNError
 from charrnn.runs.event_file import PREFIX, EventFile
 from charrnn.runs.metrics import Row
-from charrnn.runs.run import flat
 from charrnn.training.loop import Reporter
 from charrnn.training.session import Session
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from statistics import median
 
 from charrnn.runs.history import History
 from charrnn.studies.doctor.evidence import Evidence
@@ -58,7 +57,7 @@ def _largest(relative: list[float]) -> int:
 
 def _exploding(evidence: Evidence, relative: list[float], whose: str) -> Finding:
     first, largest = next(k for k, share in enumerate(relative) if not share <= GROWS), _largest(relative)
-    norm = _late(evidence.history, "grad_norm_median")
+    norm = evidence.history.median("grad_norm_median")
     whole = "" if math.isnan(norm) else f"; the whole gradient's norm is {norm:.2g}"
     fixes = [f"training.seq_len={max(first - 1, 1)}"] if first > 2 else []
     return Finding(
@@ -114,7 +113,7 @@ def truncation(evidence: Evidence) -> Finding | None:
 def clipping(evidence: Evidence) -> Finding | None:
     """Does clipping rule every step, or is it never there when it is needed?"""
     clip, history = evidence.config.training.grad_clip, evidence.history
-    norm, clipped = _late(history, "grad_norm_median"), _late(history, "clipped")
+    norm, clipped = history.median("grad_norm_median"), history.median("clipped")
     if clip is not None and clipped > RULES_SHARE and norm > RULES_FACTOR * clip:
         return _ruling(evidence, clip, norm)
     largest = history.largest("grad_norm_p99")
@@ -133,13 +132,6 @@ def clipping(evidence: Evidence) -> Finding | None:
     )
 
 
-def _late(history: History, key: str) -> float:
-    """The median over the second half of all log lines; NaN where there are none. Norms stand also in those of a bee
-    that was trained as one of a batch, whose steps are not looked into."""
-    values = [row[key] for row in history.logs[len(history.logs) // 2 :] if row.get(key) is not None]
-    return float(median(values)) if values else math.nan
-
-
 def _spike(history: History, harm: float) -> float:
     """The largest jump of the gradient norm from one log line to the next, of those after which the loss was higher by
     ``harm`` nats at least."""
@@ -153,7 +145,7 @@ def _spike(history: History, harm: float) -> float:
 
 
 def _ruling(evidence: Evidence, clip: float, norm: float) -> Finding:
-    clipped = _late(evidence.history, "clipped")
+    clipped = evidence.history.median("clipped")
     return Finding(
         "clipping-rules",
         True,
