@@ -284,7 +284,12 @@ class TestLab:
 
     @pytest.mark.parametrize(
         ("settings", "planned"),
-        [({"max_steps": 70}, 70), ({"max_steps": None, "max_time": 30.0}, 300), ({"max_steps": None}, trials.STEPS)],
+        [
+            ({"max_steps": 70}, 70),
+            ({"max_steps": 8_640}, trials.LONGEST_SCALED),
+            ({"max_steps": None, "max_time": 30.0}, 300),
+            ({"max_steps": None}, trials.STEPS),
+        ],
     )
     def test_planned_steps(self, session: Session, settings: dict[str, Any], planned: int) -> None:
         session.config = changed(session.config, patience=3, **settings)
