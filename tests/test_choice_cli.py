@@ -50,6 +50,18 @@ def chosen_lines(err: str) -> list[str]:
 
 
 class TestATraining:
+    def test_several_texts_are_joined(self) -> None:
+        Path("dog.txt").write_text("the dog sat. " * 300)
+        given = ("--data", "dog.txt", "--data", "cat.txt")
+        result = done(*given, *SHORT)
+        length = len(TEXT) + 300 * len("the dog sat. ")
+        assert f"Text:   dog.txt and 1 more, {length:,} characters" in result.err
+        source = config_of("dog")["corpus"]["source"]
+        assert source == [str(Path("dog.txt").absolute()), str(Path("cat.txt").absolute())]
+        scored = json.loads(run("eval", "--checkpoint", "runs/dog", *given, "--json").out)
+        assert scored["characters"] == length - 1
+        assert run("train", "--data", "cat.txt", "--data", "bird.txt").code == 2
+
     def test_it_trains_and_says_what_and_why(self) -> None:
         result = done("--data", "cat.txt", *SHORT)
         assert result.out == ""

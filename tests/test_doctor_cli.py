@@ -284,11 +284,13 @@ class TestConfig:
 
     def test_options(self) -> None:
         """Are part of what is examined, and of the commands that are advised."""
-        Path("dog.txt").write_text(TEXT.upper())
-        options = ("--data", "dog.txt", "--seed", "3", "--set", "training.state_reset=1", "--set", "model.cell=gru")
+        Path("dog.txt").write_text(TEXT.upper()[:2000])
+        Path("more dogs.txt").write_text(TEXT.upper()[2000:])
+        texts = ("--data", "dog.txt", "--data", "more dogs.txt")
+        options = (*texts, "--seed", "3", "--set", "training.state_reset=1", "--set", "model.cell=gru")
         values = found("--config", "small.yaml", *options)
         words = shlex.join(["small.yaml", *options])
-        assert values["subject"].startswith(f"{words}: gru 1 x 8 on dog.txt, ")
+        assert values["subject"].startswith(f"{words}: gru 1 x 8 on dog.txt and 1 more, ")
         [finding] = [one for one in values["problems"] if one["name"] == "state-never-carried"]
         assert finding["command"] == f"charrnn train --config {words} --set training.state_reset=0.02"
         assert run(*shlex.split(finding["command"])[1:], "--dry-run").code == 0

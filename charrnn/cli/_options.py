@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from charrnn.cli._complete import checkpoints, configs, settings
+from charrnn.cli._complete import checkpoints, configs, corpora, settings
 from charrnn.errors import UsageError
 
 if TYPE_CHECKING:
@@ -68,6 +68,22 @@ def checkpoint_option(command: Command) -> Command:
     )(command)
 
 
+def data_option(use: str) -> Callable[[Command], Command]:
+    """``--data``, repeatable: a text, or a list of several; ``use`` begins its help."""
+    return click.option(
+        "--data",
+        multiple=True,
+        metavar="PATH",
+        shell_complete=corpora,
+        callback=_one_or_several,
+        help=f"{use}; repeatable: joined in this order.",
+    )
+
+
+def _one_or_several(_: click.Context, __: click.Parameter, paths: tuple[str, ...]) -> str | list[str] | None:
+    return list(paths) if len(paths) > 1 else next(iter(paths), None)
+
+
 def device_option(command: Command) -> Command:
     """``--device``."""
     return click.option("--device", metavar="auto|cpu|cuda[:N]", help="Where to compute.")(command)
@@ -78,10 +94,19 @@ def overrides(**options: Any) -> list[NamedOverride]:
     from charrnn.config.settings import NamedOverride
 
     return [
-        NamedOverride(PATHS[name], value, f"--{name.replace('_', '-')} {value}")
+        NamedOverride(PATHS[name], value, " ".join(as_words({name: value})))
         for name, value in options.items()
         if value is not None
     ]
+
+
+def as_words(options: Mapping[str, Any]) -> list[str]:
+    """The options that were given as words of a command line."""
+    words: list[str] = []
+    for name, value in options.items():
+        given = value if isinstance(value, list) else [] if value is None else [value]
+        words += [word for one in given for word in (f"--{name.replace('_', '-')}", str(one))]
+    return words
 
 
 def require(module: str, asked_for: str, extra: str) -> None:

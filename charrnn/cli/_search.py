@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from charrnn.cli._interrupts import Interrupts
-from charrnn.cli._options import overrides
+from charrnn.cli._options import as_words, overrides
 from charrnn.cli._swarm_bar import SwarmBar
 from charrnn.cli._terminal import format_loss, printable, say
 from charrnn.errors import CharRNNError, Interrupted, UsageError
@@ -111,8 +111,7 @@ def new_search(
 
     refuse_unwritable(Path(config.run.out))
     words = ["--config", name, *(word for one in assignments for word in ("--set", one))]
-    for option in ("data", "seed", "device"):
-        words += [f"--{option}", str(options[option])] if options[option] is not None else []
+    words += as_words({option: options[option] for option in ("data", "seed", "device")})
     if storage is not None:
         storage = storage if "://" in storage else str(Path(storage).absolute())
         open_storage(storage)  # found out before a folder is made

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from charrnn.cli._complete import configs, corpora, runs_in
+from charrnn.cli._complete import configs, runs_in
 from charrnn.cli._openmp import tune_openmp
-from charrnn.cli._options import device_option, overrides, refuse_picture, set_option
+from charrnn.cli._options import as_words, data_option, device_option, overrides, refuse_picture, set_option
 from charrnn.cli._terminal import StudyBar, say
 from charrnn.errors import UsageError
 
@@ -34,12 +34,7 @@ SHOWN_BACK = (1, 2, 4, 8, 16, 32, 64, 128)
     help="Examine a set-up by training it briefly.",
 )
 @click.option("--ask", "question", type=click.Choice(QUESTIONS), help="A paired experiment on one question.")
-@click.option(
-    "--data",
-    metavar="PATH",
-    shell_complete=corpora,
-    help="With --config: train on this file or folder (corpus.source).",
-)
+@data_option("With --config: train on this file or folder (corpus.source)")
 @click.option("--seed", type=int, help="With --config: the first seed (training.seed).")
 @device_option
 @set_option
@@ -98,9 +93,7 @@ def _config(name: str, assignments: tuple[str, ...], options: dict[str, Any]) ->
 
 def _named(config_name: str, assignments: tuple[str, ...], options: dict[str, Any]) -> str:
     """The config as another command has to name it to mean the same."""
-    words = [config_name]
-    for name, value in options.items():
-        words += [] if value is None else [f"--{name}", str(value)]
+    words = [config_name, *as_words(options)]
     for one in assignments:
         words += ["--set", one]
     return shlex.join(words)

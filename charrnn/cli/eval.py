@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from charrnn.cli._complete import corpora
 from charrnn.cli._openmp import tune_openmp
-from charrnn.cli._options import checkpoint_option, device_option
+from charrnn.cli._options import checkpoint_option, data_option, device_option
 from charrnn.errors import Interrupted
 
 if TYPE_CHECKING:
@@ -21,12 +20,7 @@ if TYPE_CHECKING:
 
 @click.command(name="eval", short_help="Loss on a text, from a carried and from a cold state.")
 @checkpoint_option
-@click.option(
-    "--data",
-    metavar="PATH",
-    shell_complete=corpora,
-    help="Score this file or folder instead of the model's own text.",
-)
+@data_option("Score this file or folder instead of the model's own text")
 @click.option(
     "--split",
     type=click.Choice(["train", "val", "test", "all"]),
@@ -42,7 +36,12 @@ if TYPE_CHECKING:
 @device_option
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def evaluate(
-    checkpoint: Path, data: str | None, split: str | None, on_unknown: OnUnknown, device: str | None, as_json: bool
+    checkpoint: Path,
+    data: str | list[str] | None,
+    split: str | None,
+    on_unknown: OnUnknown,
+    device: str | None,
+    as_json: bool,
 ) -> None:
     """Loss over a whole part of the text, from a carried and from a cold state.
 

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from charrnn.cli._complete import checkpoints, corpora
+from charrnn.cli._complete import checkpoints
 from charrnn.cli._openmp import tune_openmp
-from charrnn.cli._options import config_option, device_option, overrides, set_option
+from charrnn.cli._options import config_option, data_option, device_option, overrides, set_option
 from charrnn.cli._terminal import StudyBar, say, warn
 from charrnn.errors import CharRNNError, UsageError
 
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     shell_complete=checkpoints,
     help="Start from this trained model instead.",
 )
-@click.option("--data", metavar="PATH", shell_complete=corpora, help="Train on this file or folder (corpus.source).")
+@data_option("Train on this file or folder (corpus.source)")
 @click.option("--min-lr", type=float, help="Lowest rate of the sweep; default: 1e-4, for sgd 1e-2.")
 @click.option("--max-lr", type=float, help="Highest rate of the sweep; default: 1, for sgd 100.")
 @click.option("--seeds", type=click.IntRange(1, 100), default=3, show_default=True, help="Starts to try it from.")

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from charrnn.cli._complete import corpora, hives, settings
+from charrnn.cli._complete import hives, settings
 from charrnn.cli._openmp import spin_briefly
-from charrnn.cli._options import config_option, device_option, overrides, set_option
+from charrnn.cli._options import config_option, data_option, device_option, overrides, set_option
 from charrnn.cli._search import new_search, refuse_mixed, refuse_other_kind, resumed_search, run_search
 from charrnn.cli._swarm_bar import SwarmBar
 from charrnn.cli._terminal import format_loss, say, warn
@@ -61,7 +61,7 @@ BATCHED = ("auto", "yes", "no")
 @click.option("--prune", is_flag=True, help="With --search: give up combinations whose first bees do badly.")
 @click.option("--checkpoints/--no-checkpoints", default=True, help="Keep each bee's trained network; default: yes.")
 @click.option("--animate", is_flag=True, help="Also the picture over training: GIF, and MP4 where ffmpeg is there.")
-@click.option("--data", metavar="PATH", shell_complete=corpora, help="Train on this file or folder (corpus.source).")
+@data_option("Train on this file or folder (corpus.source)")
 @click.option("--seed", type=int, help="The first seed (training.seed).")
 @device_option
 @click.option("--name", help="Name of the hive's folder; default: the config's name.")

@@ -12,9 +12,9 @@ import click
 
 from charrnn.cli._account import conclude, describe, show_dry_run
 from charrnn.cli._choice import Request
-from charrnn.cli._complete import checkpoints, corpora, folders
+from charrnn.cli._complete import checkpoints, folders
 from charrnn.cli._openmp import courtesy, threads_are_open
-from charrnn.cli._options import config_option, device_option, overrides, require, set_option
+from charrnn.cli._options import config_option, data_option, device_option, overrides, require, set_option
 from charrnn.cli._ranks import SharedInterrupts, leading, other_ranks
 from charrnn.cli._terminal import TerminalReporter, no_live_view, say, warn
 from charrnn.errors import Interrupted, UsageError
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     help="Go on with this run folder.",
 )
 @click.option("--inexact", is_flag=True, help="With --resume: go on although it will not be bit for bit the same run.")
-@click.option("--data", metavar="PATH", shell_complete=corpora, help="Train on this file or folder (corpus.source).")
+@data_option("Train on this file or folder (corpus.source)")
 @click.option("--max-time", metavar="TIME", help="Stop after this time: 60s, 5m, 1h.")
 @click.option("--seed", type=int, help="Seed of everything random (training.seed).")
 @device_option

@@ -43,7 +43,7 @@ class Report:
 def score_model(
     saved: SavedModel,
     places: Places,
-    data: str | None = None,
+    data: str | list[str] | None = None,
     split: str | None = None,
     on_unknown: OnUnknown = "error",
     should_stop: Callable[[], object] = lambda: None,
@@ -83,7 +83,7 @@ def _own_text(saved: SavedModel, places: Places) -> EncodedText:
     return encode_corpus(find_corpus(config, places), config, places, saved.vocabulary, saved.corpus)
 
 
-def _other_text(saved: SavedModel, places: Places, data: str, on_unknown: OnUnknown) -> EncodedText:
+def _other_text(saved: SavedModel, places: Places, data: str | list[str], on_unknown: OnUnknown) -> EncodedText:
     own = saved.config.corpus
     config = CorpusConfig(source=data, glob=own.glob, encoding=own.encoding, split=own.split)
     return encode_corpus(find_corpus(config, places), config, places, saved.vocabulary, on_unknown=on_unknown)
