@@ -25,13 +25,13 @@ import warnings
 from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from charrnn.config.library import find_config
 from charrnn.config.loader import load_config, revise_config
 from charrnn.config.schema import Config
-from charrnn.config.settings import NamedOverride, flat
-from charrnn.errors import DataError
+from charrnn.config.settings import LARGEST_NUMBER, NamedOverride, flat
+from charrnn.errors import DataError, UsageError
 from charrnn.runs.amending import amend_resumed, with_kept_note
 from charrnn.runs.directory import folder_of
 from charrnn.runs.keeping import find_state
@@ -190,6 +190,9 @@ class TrainedModel(SavedModel):
         """
         given = _named(length=length, temperature=temperature, top_k=top_k, top_p=top_p)
         config = revise_config(self.config, options=given).sampling
+        _refuse_other(on_unknown)
+        if not isinstance(seed, int) or not 0 <= seed < LARGEST_NUMBER:
+            raise UsageError(f"seed={seed!r}: give a whole number from 0 to {LARGEST_NUMBER - 1}")
         pieces = generate(self.model, self.vocabulary, config, prompt=prompt, seed=seed, on_unknown=on_unknown)
         return "".join(piece for (piece,) in pieces)
 
@@ -202,6 +205,7 @@ class TrainedModel(SavedModel):
         Raises:
             DataError: the text is shorter than two characters, or has some that the network does not know.
         """
+        _refuse_other(on_unknown)
         ids = self.vocabulary.encode(text, on_unknown).astype(self.vocabulary.dtype)
         if len(ids) < 2:
             raise DataError("the text is too short to predict a character of; give two or more")
@@ -209,6 +213,11 @@ class TrainedModel(SavedModel):
         found = evaluate(self.model, ids, (0, len(ids)), precision)
         assert found is not None, "nobody asks it to stop"
         return found.nats_per_char
+
+
+def _refuse_other(on_unknown: str) -> None:
+    if on_unknown not in get_args(OnUnknown):
+        raise UsageError(f"on_unknown={on_unknown!r}: give one of {', '.join(get_args(OnUnknown))}")
 
 
 def _path(run: Run | str | Path) -> Path:

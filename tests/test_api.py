@@ -271,3 +271,13 @@ def test_loss_is_that_of_the_equations() -> None:
             model.loss(short)
     with pytest.raises(DataError, match="'X'"):
         model.loss("aXb")
+
+
+def test_arguments_of_a_model_are_checked(run: Run) -> None:
+    model = charrnn.load(run.path)
+    for seed in (-1, 1.5, 2**63):
+        with pytest.raises(charrnn.CharRNNError, match="seed="):
+            model.sample(seed=seed)  # type: ignore[arg-type]
+    for read in (model.sample, model.loss):
+        with pytest.raises(charrnn.CharRNNError, match=r"on_unknown='foo'.*error, skip"):
+            read("the cat", on_unknown="foo")  # type: ignore[arg-type]

@@ -50,6 +50,14 @@ def chosen_lines(err: str) -> list[str]:
 
 
 class TestATraining:
+    def test_bytes_are_called_bytes(self) -> None:
+        Path("e.txt").write_text("žluťoučký kůň " * 200)
+        given = ("--data", "e.txt", "--set", "corpus.vocabulary=bytes")
+        assert f"e.txt, {len(Path('e.txt').read_bytes()):,} bytes, " in done(*given, *SHORT).err
+        lines = run("eval", "--checkpoint", "runs/e").out.splitlines()
+        assert lines[0].endswith(" bytes")
+        assert lines[1].split() == ["nats/byte", "bits", "perplexity"]
+
     def test_several_texts_are_joined(self) -> None:
         Path("dog.txt").write_text("the dog sat. " * 300)
         given = ("--data", "dog.txt", "--data", "cat.txt")

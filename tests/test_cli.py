@@ -267,8 +267,23 @@ class TestResume:
         before = snapshot()
         result = done("train", "--resume", "run")
         assert "finished at step 20" in result.err
-        assert "raise a limit" in result.err
+        assert "to go on, raise what ended it: --set training.max_steps=..." in result.err
         assert (result.out, snapshot()) == ("", before)
+
+    @pytest.mark.parametrize(
+        ("settings", "limit"),
+        [
+            (("training.max_steps=null", "training.epochs=0.01"), "training.epochs"),
+            (
+                ("training.max_steps=50", "training.patience=1", "training.lr=1e-9", "run.eval_every=2"),
+                "training.patience",
+            ),
+        ],
+    )
+    def test_what_ended_it_is_named(self, settings: tuple[str, ...], limit: str) -> None:
+        assignments = [word for one in settings for word in ("--set", one)]
+        done("train", "--config", "small.yaml", "--name", "short", *assignments)
+        assert f"what ended it: --set {limit}=...\n" in done("train", "--resume", "runs/short", "--max-time", "1h").err
 
     def test_a_raised_limit_goes_on(self) -> None:
         result = done("train", "--resume", "run", "--set", "training.max_steps=30")
@@ -554,6 +569,27 @@ class TestConfig:
 
     def test_schema(self) -> None:
         assert json.loads(done("config", "schema").out) == Config.model_json_schema()
+
+
+class TestWithoutATerminal:
+    def test_a_training_whose_reader_is_gone_is_not_done(self) -> None:
+        """What comes after ``&&`` must not begin."""
+        words = ("train", "--config", "small.yaml", "--name", "cut", "--set", "training.max_steps=100000")
+        with started(*words) as process:
+            try:
+                assert process.stderr
+                assert any(line.startswith("step ") for line in process.stderr), "it ended before it began"
+                process.stderr.close()
+                assert process.wait(PATIENCE_SECONDS) == 128 + signal.SIGPIPE
+            finally:
+                process.kill()
+        assert Path("runs/cut/checkpoints/last.safetensors").exists()
+
+    @pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
+    def test_what_is_closed_from_the_start_is_no_error(self, closed: str) -> None:
+        words = shlex.join([str(PROGRAM), "train", "--config", "small.yaml", "--name", "closed"])
+        assert subprocess.run(["sh", "-c", f"{words} {closed}"], capture_output=True, check=False).returncode == 0
+        assert Path("runs/closed/checkpoints/last.safetensors").exists()
 
 
 class TestTerminal:

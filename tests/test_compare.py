@@ -379,6 +379,12 @@ class TestVerdict:
         [found] = compared("a", "b")["contrasts"]
         assert found["differences"] == {"3": pytest.approx(1.0 - BASE[2])}
 
+    def test_a_run_that_has_no_loss_yet(self) -> None:
+        a_run("a", losses=())
+        a_run("b", losses=(2.0, 1.5))
+        [found] = compared("a", "b")["contrasts"]
+        assert found["verdict"].startswith("no verdict: a training has no validation loss yet; wait")
+
     def test_no_common_seed(self) -> None:
         a_run("a", "training.seed=3")
         a_run("b", "training.seed=4")

@@ -230,6 +230,14 @@ class TestReadOnce:
         self.feed_stdin(monkeypatch, self.CONTENT)
         self.check_kept(find("-"), places)
 
+    def test_a_file_behind_a_number(self, places: Places) -> None:
+        """As ``--data /dev/stdin < file``: tomorrow that is another file, or none."""
+        Path("a.txt").write_bytes(self.CONTENT)
+        with Path("a.txt").open() as file:
+            corpus = find_corpus(CorpusConfig(source=f"/dev/fd/{file.fileno()}"), places)
+        assert b"".join(chunk for _, chunk in corpus.chunks()) == self.CONTENT
+        assert str(corpus.source).startswith(str(places.cache))
+
     def test_fifo(self, places: Places) -> None:
         writer = self.feed_fifo(self.CONTENT)
         corpus = find("pipe")

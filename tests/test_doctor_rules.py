@@ -667,7 +667,13 @@ class TestUnseenCharacters:
     def test_what_helps(self, setting: str, says: str) -> None:
         finding = texts.unseen_characters(replace(set_to(setting), texts=Texts(0, 1, 1, 0, 0)))
         assert finding is not None
-        assert finding.command == says
+        assert finding.command.startswith(says)
+
+    def test_what_is_frequent_is_never_rare(self) -> None:
+        for count, helps in ((8, True), (9, False)):
+            finding = texts.unseen_characters(but(texts=Texts(0, 1, 1, 0, 0, unseen_most=count)))
+            assert finding is not None
+            assert ("min_count" in finding.command) is helps
 
 
 LATE_ONLY = but(history=read_history([{"step": 3, "steps_not_finite": 3}]))
@@ -767,6 +773,52 @@ class TestCommands:
         assert HEALTHY.command() == "charrnn train --config my.yaml"
         command = HEALTHY.command("training.lr=0.1", "training.betas=[0.9,0.95]")
         assert command == "charrnn train --config my.yaml --set training.lr=0.1 --set 'training.betas=[0.9,0.95]'"
+
+    def test_what_would_change_nothing_is_not_advised(self) -> None:
+        """The settings are so already, or nothing reads them; a search for the rate is left."""
+        usual = ("model.recurrent_init=orthogonal", "model.forget_bias=1", "model.dropout.output=0")
+        assert HEALTHY.command(*usual) == "charrnn lr-find --config my.yaml"
+        other = set_to("model.cell=gru", "model.recurrent_init=uniform")
+        assert other.command(*usual).endswith("my.yaml --set model.recurrent_init=orthogonal")
+
+    @pytest.mark.parametrize(
+        ("now", "more"),
+        [
+            ("0", ["model.dropout=0.3"]),
+            ("{output: 0.5}", ["model.dropout.output=0.7"]),
+            ("{input: 0.1, between: 0.8, output: 0.7}", ["model.dropout.input=0.3", "model.dropout.output=0.8"]),
+            ("0.8", []),
+        ],
+    )
+    def test_never_less_dropout_against_overfitting(self, now: str, more: list[str]) -> None:
+        history = read_history([*log_rows(), *evaluations(2.0, 2.5)])
+        finding = fit.overfitting(replace(set_to(f"model.dropout={now}"), history=history))
+        assert finding is not None
+        assignments = [word for word in shlex.split(finding.command) if "=" in word]
+        assert assignments == [*more, "training.patience=3"]
+        a_config(f"model.dropout={now}", *assignments)
+
+    def test_a_larger_network_with_tied_weights(self) -> None:
+        settings = ("model.tie_weights=true", "model.hidden_size=2", "model.embedding_size=2")
+        finding = fit.too_small(replace(set_to(*settings), memorised=[UNIFORM] * 100))
+        assert finding is not None
+        assignments = [word for word in shlex.split(finding.command) if "=" in word]
+        assert a_config(*settings, *assignments).model.hidden_size == 64
+
+    def test_statistics_are_of_the_same_text(self) -> None:
+        finding = texts.foreign_text(
+            replace(
+                set_to("corpus.glob='*.md'", "corpus.encoding=latin-1", "corpus.split=[0.8, 0.1, 0.1]"),
+                texts=Texts(texts.FOREIGN + 1, 0, 0, 0, 0),
+            )
+        )
+        assert finding is not None
+        words = shlex.split(finding.command)
+        assert words[:4] == ["charrnn", "corpus", "stats", "my.txt"]
+        assert words[4::2] == ["--set"] * 3
+        same = a_config(*words[5::2])
+        assert (same.corpus.glob, same.corpus.encoding) == ("*.md", "latin-1")
+        assert list(same.corpus.split) == [0.8, 0.1, 0.1]
 
     def test_several_texts(self) -> None:
         finding = texts.foreign_text(

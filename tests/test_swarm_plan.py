@@ -205,6 +205,14 @@ class TestObserved:
         config = bee_config("cat.txt", "training.max_steps=1000", "run.log_every=3", "run.eval_every=5")
         assert observed_often(config, 1000, 4) == config
 
+    def test_what_the_user_counts_or_varies_stays(self) -> None:
+        settings = ("training.max_steps=1000", "run.log_every=50", "run.eval_every=1000", "run.sample_length=90")
+        patient = observed_often(bee_config("cat.txt", *settings, "training.patience=3"), 1000, 4).run
+        assert (patient.eval_every, patient.log_every < 50, patient.sample_length < 90) == (1000, True, True)
+        varied = ("run.eval_every", "run.log_every", "run.sample_length", "training.lr")
+        config = bee_config("cat.txt", *settings)
+        assert observed_often(config, 1000, 4, varied) == config
+
     def test_where_the_clock_decides(self) -> None:
         config = bee_config("cat.txt", "training.max_steps=null", "training.max_time=1s", "run.log_every=50")
         assert observed_often(config, 1000, 4) == config

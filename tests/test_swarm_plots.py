@@ -25,7 +25,7 @@ from charrnn.errors import UsageError
 from charrnn.plots.animation import DPI, PER_SECOND, _Film, animate_swarm
 from charrnn.plots.figures import MONOSPACE, RED, drawable, save_figure, wrapped
 from charrnn.plots.gif import palette
-from charrnn.plots.heat import draw_heat
+from charrnn.plots.heat import best_swarm, draw_heat
 from charrnn.plots.hive import Curve, Line, median_curve, place
 from charrnn.plots.swarm import COLOURS, MEDIAN, MOST, draw_swarm
 
@@ -479,6 +479,12 @@ class TestHeat:
         assert (round(outline.get_x() + 0.48), round(outline.get_y() + 0.47)) == (2, 0)
         assert to_hex(outline.get_edgecolor()) == RED
         assert not [one for one in draw_heat(self._hive(None)).axes[0].patches if not one.get_fill()]
+
+    @pytest.mark.parametrize("name", ["corpus.source", "corpus.vocabulary", "run.eval_characters"])
+    def test_what_does_not_compare_has_no_best(self, name: str) -> None:
+        hive = self._hive(0.5, 0.2)
+        assert best_swarm(hive) is hive["swarms"][1]
+        assert best_swarm(hive | {"groups": [[name, "training.lr"]]}) is None
 
     def test_letters_stand_out_from_every_colour(self) -> None:
         """At least 4.5 to 1, the contrast that WCAG 2.2 asks for."""

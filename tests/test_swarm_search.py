@@ -732,8 +732,20 @@ class TestCommand:
             "--set",
             "training.grad_clip=null",
         )
-        assert result.code == 0
+        assert result.code == 1
         assert "diverged" in result.out
+        assert "Best" not in result.out
+        assert "no combination came well to its end; the first one: it diverged" in result.err
+        found = json.loads(Path("runs/x-swarm/search.json").read_text())
+        assert (found["best"], found["train"]) == (None, None)
+
+    def test_a_database_is_found_from_anywhere(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        assert run(*WORDS, "--trials", "2", "--vary", LR, "--storage", "sqlite:///x.db").code == 0
+        hive = Path("runs/x-swarm").absolute()
+        Path("elsewhere").mkdir()
+        monkeypatch.chdir("elsewhere")
+        assert "2 tried before" in run("swarm", "--resume", str(hive)).err
+        assert not Path("x.db").exists()
 
     @cases(
         ("--search", "--vary training.lr=1e-4..1e-1:log"),

@@ -28,6 +28,7 @@ from charrnn.runs.checkpoint import read_checkpoint
 from charrnn.runs.directory import RunFolder
 from charrnn.runs.metrics import Row
 from tests.children import PATIENCE_SECONDS, Child, charrnn
+from tests.command_line import run
 from tests.conftest import TEXT
 from tests.helpers import comparable_rows, differences
 
@@ -342,6 +343,32 @@ def test_what_is_no_training_is_answered_once(words: tuple[str, ...], says: str)
         voice, other = ranks.texts()
     assert says in voice
     assert other == ""
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"WORLD_SIZE": "x"}, {"WORLD_SIZE": "0"}, {"RANK": "2"}, {"LOCAL_RANK": "-1"}, {"MASTER_PORT": "abc"}]
+)
+def test_an_environment_that_makes_no_sense(wrong: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    usual = {"RANK": "0", "WORLD_SIZE": "2", "LOCAL_RANK": "0", "MASTER_ADDR": "localhost", "MASTER_PORT": "29511"}
+    for name, value in (usual | wrong).items():
+        monkeypatch.setenv(name, value)
+    result = run("train", "--config", "quickstart.yaml", "--dry-run")
+    [(name, value)] = wrong.items()
+    assert (result.code, result.err.splitlines()) == (
+        2,
+        [f"error: {name}={value}: is no number that torchrun sets; unset it to train in one process"],
+    )
+    assert run("config", "ls").code == 0
+
+
+def test_processes_that_cannot_meet(monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.create_server(("localhost", 0)) as taken:
+        usual = {"RANK": "0", "WORLD_SIZE": "2", "LOCAL_RANK": "0", "MASTER_ADDR": "localhost"}
+        for name, value in (usual | {"MASTER_PORT": str(taken.getsockname()[1])}).items():
+            monkeypatch.setenv(name, value)
+        result = run("train", "--config", "quickstart.yaml")
+    assert result.code == 1
+    assert "the processes cannot meet there" in result.err
 
 
 @pytest.mark.parametrize("fails", [True, False])

@@ -6,6 +6,8 @@ Nothing here imports torch at the top: ``charrnn --help`` answers at once.
 from __future__ import annotations
 
 import os
+import select
+import signal
 import sys
 import traceback
 from contextlib import ExitStack, redirect_stdout
@@ -33,6 +35,8 @@ from charrnn.cli.swarm import swarm
 from charrnn.cli.train import train
 from charrnn.errors import CharRNNError
 
+MAKERS = ("train", "swarm")
+
 
 class _Commands(click.Group):
     """Commands in the order in which one comes to need them, and an end without fuss where nobody reads on."""
@@ -44,10 +48,20 @@ class _Commands(click.Group):
         try:
             return super().invoke(ctx)
         except BrokenPipeError:
-            # Click's own answer is exit code 1; whoever read our output has just had enough of it.
+            # Click's own answer is exit code 1; whoever read our output has just had enough of it. Not so where
+            # something was to be made: it is not whole, and a command after "&&" must not begin.
             # Nobody is there for what is still buffered either.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            sys.exit(0)
+            for output in (1, 2):
+                if _nobody_reads(output):
+                    os.dup2(os.open(os.devnull, os.O_WRONLY), output)
+            sys.exit(128 + signal.SIGPIPE if ctx.invoked_subcommand in MAKERS else 0)
+
+
+def _nobody_reads(output: int) -> bool:
+    """Whether an output is a pipe that has lost its reader."""
+    asked = select.poll()
+    asked.register(output, 0)
+    return any(events & select.POLLERR for _, events in asked.poll(0))
 
 
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -79,6 +93,7 @@ for command in COMMANDS:
 
 def main() -> NoReturn:
     """The entry point: runs a command and turns every error into a message and an exit code."""
+    _open_what_is_closed()
     try:
         code = _run()
     except click.ClickException as error:
@@ -94,6 +109,14 @@ def main() -> NoReturn:
     except Exception as error:
         code = _show_crash(error)
     sys.exit(code if isinstance(code, int) else 0)
+
+
+def _open_what_is_closed() -> None:
+    """Programs without a terminal may begin without stdin, stdout or stderr: then these are empty, or go nowhere."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            # Takes the number that is free: a file that is opened later must not have it.
+            setattr(sys, name, Path(os.devnull).open(mode))  # noqa: SIM115 - for as long as the program runs
 
 
 def _with_advice(error: click.ClickException) -> click.ClickException:

@@ -27,10 +27,11 @@ def describe(session: Session) -> None:
     if nuls := occurrences(text, "\0"):
         warn(f"{nuls:,} NUL characters are kept; if the text is UTF-16 in truth, set corpus.encoding: utf-16")
     model = session.config.model
-    say(
-        f"Text:   {text.name}, {len(text):,} characters, {len(text.vocabulary)} different, "
-        f"{len(text.train_ids):,} to train on"
-    )
+    of_bytes = text.vocabulary.kind == "bytes"
+    symbols = "bytes" if of_bytes else f"characters, {len(text.vocabulary)} different"
+    say(f"Text:   {text.name}, {len(text):,} {symbols}, {len(text.train_ids):,} to train on")
+    if of_bytes:
+        say("        a byte is what 'char', 'character' and 'bpc' mean in what follows")
     say(
         f"Model:  {model.cell} {model.num_layers} x {model.hidden_size}, {trainer.model.num_parameters:,} parameters, "
         f"{trainer.device}, {trainer.precision.kind} ({trainer.precision.reason})"

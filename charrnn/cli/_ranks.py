@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import signal
 import socket
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from charrnn.cli._interrupts import Interrupts
 from charrnn.cli._terminal import show_error
+from charrnn.errors import UsageError
 
 if TYPE_CHECKING:
     from charrnn.training.ranks import Ranks
@@ -25,13 +27,33 @@ STUCK_SECONDS = 15.0  # of waiting for another process, after a signal; torchrun
 
 
 def size() -> int:
-    """How many processes there are; 1 where nobody says that there are more."""
-    return int(os.environ["WORLD_SIZE"]) if all(os.environ.get(name) for name in VARIABLES) else 1
+    """How many processes there are; 1 where nobody says that there are more.
+
+    Raises:
+        UsageError: what the environment says makes no sense.
+    """
+    if not all(os.environ.get(name) for name in VARIABLES):
+        return 1
+    count = _number("WORLD_SIZE", range(1, sys.maxsize))
+    if count > 1:
+        for name, allowed in (("RANK", range(count)), ("LOCAL_RANK", range(count)), ("MASTER_PORT", range(1 << 16))):
+            _number(name, allowed)
+    return count
+
+
+def _number(name: str, allowed: range) -> int:
+    text = os.environ[name]
+    if not text.isdecimal() or int(text) not in allowed:
+        raise UsageError(f"{name}={text}: is no number that torchrun sets; unset it to train in one process")
+    return int(text)
 
 
 def is_first() -> bool:
-    """Whether this is rank 0, or the only process."""
-    return size() == 1 or int(os.environ["RANK"]) == 0
+    """Whether this is rank 0, or the only process: also where that cannot be told, so that somebody speaks."""
+    try:
+        return size() == 1 or int(os.environ["RANK"]) == 0
+    except UsageError:
+        return True
 
 
 @contextmanager

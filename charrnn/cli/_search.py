@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -91,7 +92,7 @@ def new_search(
     Raises:
         UsageError: Optuna is not there, or there is nothing to search.
     """
-    from charrnn.config.library import find_config
+    from charrnn.config.library import find_config, stem_of_config
     from charrnn.studies.swarm.memory import open_storage, require_optuna
     from charrnn.studies.swarm.plan import load_base
     from charrnn.studies.swarm.space import read_groups
@@ -113,16 +114,24 @@ def new_search(
     words = ["--config", name, *(word for one in assignments for word in ("--set", one))]
     words += as_words({option: options[option] for option in ("data", "seed", "device")})
     if storage is not None:
-        storage = storage if "://" in storage else str(Path(storage).absolute())
+        storage = _from_anywhere(storage)
         open_storage(storage)  # found out before a folder is made
     places = Places.from_environment()
     search = make_search(config, groups, seeds, trials or DEFAULT_TRIALS, prune, storage, words, places)
     refuse_unstackable(search.colony, batched)
-    hive = find_or_make_hive(Path(config.run.out), config.run.name or file.stem, search.plan)
+    hive = find_or_make_hive(Path(config.run.out), config.run.name or stem_of_config(file), search.plan)
     held.enter_context(FolderLock(RunFolder(hive.path)))
     plan = hive.grow(seeds)
     hive.write_plan({**plan, "trials": search.trials, "command": words})
     return hive, search.with_seeds(plan["seeds"])
+
+
+def _from_anywhere(storage: str) -> str:
+    """A journal file or SQLite database by its full path: the hive may be gone on with from another folder."""
+    kind = "sqlite:///"
+    if storage.startswith(kind) and storage != f"{kind}:memory:":
+        return kind + str(Path(storage.removeprefix(kind)).absolute())
+    return storage if "://" in storage else str(Path(storage).absolute())
 
 
 def resumed_search(path: Path, seeds: int | None, searching: dict[str, Any], held: ExitStack) -> tuple[Hive, Search]:
@@ -160,6 +169,7 @@ def run_search(
         Interrupted: by a signal; what has landed is kept.
         CharRNNError: no combination came to its end.
     """
+    from charrnn.plots.search import fate
     from charrnn.studies.swarm.arrange import place_for
     from charrnn.studies.swarm.search import results_of_search
     from charrnn.studies.swarm.trials import fly_search
@@ -176,15 +186,16 @@ def run_search(
         with SearchBar(left, search.seeds) as bar:
             fly_search(search, memory, hive, place, arrangement, bar, interrupts, checkpoints)
     if interrupts.received is not None:
-        raise Interrupted(
-            f"interrupted; what has landed is kept; to go on: charrnn swarm --resume {hive.path}", interrupts.received
-        )
+        go_on = f"charrnn swarm --resume {shlex.quote(str(hive.path))}"
+        raise Interrupted(f"interrupted; what has landed is kept; to go on: {go_on}", interrupts.received)
     results = results_of_search(search, memory, hive)
     click.echo(json.dumps(results) if as_json else printable(describe(results)))
     _draw(hive, results)
     if results["best"] is None:
-        reason = next((row["reason"] for row in results["trials"] if row["reason"]), "all were pruned, or still run")
-        raise CharRNNError(f"{hive.path}: no combination came to its end; the first one: {reason}")
+        diverged = any(fate(row) == "diverged" for row in results["trials"])
+        usual = "it diverged; search lower rates" if diverged else "all were pruned, or still run"
+        reason = next((row["reason"] for row in results["trials"] if row["reason"]), usual)
+        raise CharRNNError(f"{hive.path}: no combination came well to its end; the first one: {reason}")
 
 
 def _draw(hive: Hive, results: dict[str, Any]) -> None:

@@ -66,9 +66,10 @@ def evaluate(
 
 
 def _table(report: Report) -> str:
+    of_bytes = report.symbol == "byte"
     lines = [
-        f"{report.text_name}, {report.split}: {report.carried.characters:,} characters",
-        f"{'':9}{'nats/char':>10}{'bpc':>9}{'perplexity':>12}",
+        f"{report.text_name}, {report.split}: {report.carried.characters:,} {'bytes' if of_bytes else 'characters'}",
+        f"{'':9}{f'nats/{report.symbol}':>10}{'bits' if of_bytes else 'bpc':>9}{'perplexity':>12}",
     ]
     measured: dict[str, Any] = {"carried": report.carried.nats_per_char, "cold": report.cold.nats_per_char}
     for name, nats in {**measured, **report.baselines}.items():

@@ -66,6 +66,8 @@ def lr_find(
             "give --config NAME ('charrnn config ls'; RUN/config.yaml is one, too), or --checkpoint RUN for a trained "
             "model; not both"
         )
+    if checkpoint is not None and options["data"] is not None:
+        raise UsageError("--checkpoint searches a trained model on its own text; leave out --data, or give --config")
     from charrnn.runs.directory import refuse_unwritable
     from charrnn.studies.lr_find import make_plan
 
@@ -129,7 +131,7 @@ def _search(session: Session, plan: Plan, warm: State | None) -> Finding:
 
 def _keep(finding: Finding, session: Session, file: Path, write: bool, changed: bool) -> Path:
     from charrnn.config.editing import replace_lr
-    from charrnn.config.library import is_file
+    from charrnn.config.library import is_file, stem_of_config
     from charrnn.config.loader import dump_config
     from charrnn.config.settings import read_config_text
     from charrnn.studies.lr_find_files import keep_finding
@@ -141,7 +143,7 @@ def _keep(finding: Finding, session: Session, file: Path, write: bool, changed: 
         if text is None:  # the settings are not those of a file alone, or it is written in a strange way
             training = config.training.model_copy(update={"lr": finding.lr})
             text = dump_config(config.model_copy(update={"training": training}))
-    return keep_finding(finding, config, config.run.name or file.stem, text)
+    return keep_finding(finding, config, config.run.name or stem_of_config(file), text)
 
 
 def describe(finding: Finding) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -136,7 +137,7 @@ def _new(
     batched: Batched,
     held: ExitStack,
 ) -> tuple[Hive, Colony]:
-    from charrnn.config.library import find_config
+    from charrnn.config.library import find_config, stem_of_config
     from charrnn.studies.swarm.plan import load_base
     from charrnn.studies.swarm.space import grid_values, read_groups
 
@@ -154,7 +155,7 @@ def _new(
     refuse_unwritable(Path(config.run.out))
     colony = make_colony(config, axes, seeds, Places.from_environment())
     refuse_unstackable(colony, batched)
-    hive = find_or_make_hive(Path(config.run.out), config.run.name or file.stem, colony.plan)
+    hive = find_or_make_hive(Path(config.run.out), config.run.name or stem_of_config(file), colony.plan)
     held.enter_context(FolderLock(RunFolder(hive.path)))
     return hive, colony.with_seeds(hive.grow(seeds)["seeds"])
 
@@ -197,9 +198,8 @@ def _fly(
         with SwarmBar(colony.labels, len(colony.seeds)) as bar:
             fly(colony, arrangement, hive, place, bar, interrupts, checkpoints)
     if interrupts.received is not None:
-        raise Interrupted(
-            f"interrupted; what has landed is kept; to go on: charrnn swarm --resume {hive.path}", interrupts.received
-        )
+        go_on = f"charrnn swarm --resume {shlex.quote(str(hive.path))}"
+        raise Interrupted(f"interrupted; what has landed is kept; to go on: {go_on}", interrupts.received)
 
 
 def _show(hive: Hive, colony: Colony, animate: bool, as_json: bool) -> None:
@@ -214,22 +214,24 @@ def _show(hive: Hive, colony: Colony, animate: bool, as_json: bool) -> None:
     if failed:
         raise CharRNNError(
             f"{len(failed)} bees failed, the first one: {failed[0]['message']}; "
-            f"to try them again: charrnn swarm --resume {hive.path}"
+            f"to try them again: charrnn swarm --resume {shlex.quote(str(hive.path))}"
         )
 
 
 def describe(results: dict[str, Any]) -> str:
     """The table: one line per combination, and which is best."""
+    from charrnn.plots.heat import best_swarm
+
     swarms = results["swarms"]
     names = [" ".join(name.rsplit(".", 1)[-1] for name in group) for group in results["groups"]]
     heads = [*names, "bees", "median", "quartiles", "diverged"]
     rows = [[*one["labels"], *summary_cells(one)] for one in swarms]
     widths = [max(map(len, column)) for column in zip(heads, *rows, strict=True)]
     lines = ["  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)) for row in (heads, *rows)]
-    known = [one for one in swarms if one["median"] is not None]
-    if known:
-        best = min(known, key=lambda one: float(one["median"]))
+    if best := best_swarm(results):
         lines += ["", f"Best: {', '.join(best['labels']) or best['name']}, median {format_loss(best['median'])}"]
+    elif any(one["median"] is not None for one in swarms):
+        lines += ["", "No best: losses on different texts, or of different symbols, do not compare"]
     lines[0] = lines[0].rstrip()
     return "\n".join(["Final validation loss, nats per character:", *(line.rstrip() for line in lines)])
 

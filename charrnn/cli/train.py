@@ -138,7 +138,7 @@ def _configured(
     name: str, assignments: tuple[str, ...], options: list[NamedOverride]
 ) -> tuple[Callable[[Places, bool, Ranks | None], Session], str]:
     """What makes the session of a config, and the config's name; a bad config is refused at once."""
-    from charrnn.config.library import find_config, name_of_config
+    from charrnn.config.library import find_config, name_of_config, stem_of_config
     from charrnn.config.loader import load_config
 
     file = find_config(name)
@@ -151,7 +151,7 @@ def _configured(
         session.made_from = name_of_config(file)
         return session
 
-    return make, file.stem
+    return make, stem_of_config(file)
 
 
 def _resumed(
@@ -187,7 +187,8 @@ def _resumed(
         warn(note)
     describe(session)
     if session.score.finished:
-        say(f"{path} is finished at step {session.trainer.steps:,}; raise a limit to go on, for example --max-time")
+        limits = " ".join(f"--set {name}=..." for name in session.reached)
+        say(f"{path} is finished at step {session.trainer.steps:,}; to go on, raise what ended it: {limits}")
         return None
     say(f"Going on with {path} at step {session.trainer.steps:,}")
     return session

@@ -42,6 +42,12 @@ def name_of_config(file: Path) -> str:
     return file.name if file.parent == shipped("configs") else str(file.absolute())
 
 
+def stem_of_config(file: Path) -> str:
+    """What is made from a config is called after its file; from that of a run, after the run."""
+    is_of_run = file.name == "config.yaml" and is_folder(file.parent / "checkpoints")
+    return file.absolute().parent.name if is_of_run else file.stem
+
+
 def is_file(path: Path) -> bool:
     """Whether there is such a file; no for a name that the system finds too long or odd to ask about."""
     try:

@@ -9,6 +9,7 @@ from charrnn.plots.figures import BLUE, new_figure
 from charrnn.training.schedules import learning_rate
 
 POINTS = 1000
+MOST_STEPS = 5000  # drawn one by one: no screen has more dots in a row
 
 
 def draw_schedule(config: TrainingConfig, title: str, steps: int | None = None) -> Figure:
@@ -28,10 +29,18 @@ def draw_schedule(config: TrainingConfig, title: str, steps: int | None = None) 
             + (f" (without the first {config.warmup_steps} steps' warm-up)" * bool(config.warmup_steps))
         )
     else:
-        axis.plot(range(steps), [learning_rate(config, step, step / steps) for step in range(steps)], color=BLUE)
+        drawn = _some_steps(steps, config.warmup_steps)
+        axis.plot(drawn, [learning_rate(config, step, step / steps) for step in drawn], color=BLUE)
         axis.set_xlabel("step")
     axis.set_ylabel("learning rate")
     axis.set_ylim(bottom=0)
     axis.ticklabel_format(axis="y", style="sci", scilimits=(-2, 2), useMathText=True)
     axis.set_title(title, parse_math=False)
     return figure
+
+
+def _some_steps(steps: int, warmup_steps: int) -> list[int]:
+    """All, or as many as a picture shows, with the last of the warm-up."""
+    if steps <= MOST_STEPS:
+        return list(range(steps))
+    return sorted({i * (steps - 1) // MOST_STEPS for i in range(MOST_STEPS + 1)} | {min(warmup_steps, steps - 1)})

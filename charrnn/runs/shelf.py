@@ -9,6 +9,7 @@ import difflib
 import json
 import os
 import secrets
+import shlex
 import shutil
 from collections.abc import Iterator
 from contextlib import nullcontext, suppress
@@ -169,7 +170,9 @@ def _refuse_protected(path: Path) -> None:
     """Find out before anything is deleted whether all of a folder can be."""
     for folder in (path, *(one for one in path.rglob("*") if one.is_dir() and not one.is_symlink())):
         if not os.access(folder, os.W_OK | os.X_OK):
-            raise CharRNNError(f"{folder}: is write-protected, nothing was deleted; chmod -R u+w {path} allows it")
+            raise CharRNNError(
+                f"{folder}: is write-protected, nothing was deleted; chmod -R u+w {shlex.quote(str(path))} allows it"
+            )
 
 
 def remove(entry: Entry) -> None:

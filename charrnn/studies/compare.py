@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import math
+import shlex
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -143,7 +144,7 @@ def contrast(reference: Side, other: Side) -> Contrast:
         sum(differences.values()) / len(differences) if differences and comparable else None,
         interval,
         f"diverges {often} often" if p < CERTAIN else None,
-        _verdict(len(pairs), len(differences), interval, _more_seeds(other))
+        _verdict(len(pairs), len(differences), interval, _more_seeds(other), _waits(reference, other))
         if comparable
         else "no verdict: the losses do not compare",
     )
@@ -153,15 +154,22 @@ def _final(side: Side) -> dict[int, float]:
     return {one.seed: one.final_val_loss for one in side.trainings if one.final_val_loss is not None}
 
 
+def _waits(*sides: Side) -> bool:
+    """Whether both have a seed of which one has no validation loss yet."""
+    return bool(set.intersection(*({one.seed for one in side.trainings} for side in sides)))
+
+
 def _more_seeds(side: Side) -> str:
-    hive = f"--resume {side.path.parent}" if side.is_swarm else "--config NAME"
+    hive = f"--resume {shlex.quote(str(side.path.parent))}" if side.is_swarm else "--config NAME"
     return f"'charrnn swarm {hive} --seeds 10' trains more seeds"
 
 
-def _verdict(pairs: int, compared: int, interval: Interval | None, advice: str) -> str:
+def _verdict(pairs: int, compared: int, interval: Interval | None, advice: str, waits: bool) -> str:
     if interval is not None:
         unclear = f"cannot be told apart with {compared} pairs"
         return "better" if interval.high < 0 else "worse" if interval.low > 0 else unclear
+    if not pairs and waits:
+        return "no verdict: a training has no validation loss yet; wait for its first evaluation (run.eval_every)"
     if not pairs:
         return f"no seed that both have, so no verdict; {advice}"
     if compared < FEWEST_PAIRS:

@@ -66,6 +66,10 @@ def make_plan(
             raise UsageError(f"{option} {rate:g}: give a rate above 0, of {HIGHEST_RATE:g} at most")
     low = max(low, config.min_lr)  # a schedule that ends there cannot begin below
     if low * NARROWEST_RANGE > high * (1 + 1e-9):
+        if low * NARROWEST_RANGE > HIGHEST_RATE:
+            raise UsageError(
+                f"--min-lr {low:g}: give {HIGHEST_RATE / NARROWEST_RANGE:g} at most, to leave room above it"
+            )
         raise UsageError(f"--max-lr {high:g}: give at least {low * NARROWEST_RANGE:g}, for a sweep from {low:g}")
     return Plan(low, high, seeds, trial_steps=0 if quick else trial_steps)
 

@@ -147,7 +147,7 @@ def _files_of(item: str, glob: str, places: Places) -> tuple[str, dict[Path, str
     if stat.S_ISDIR(mode):
         folder = path.resolve()
         return str(folder), {file: str(file) for file in _files_in(folder, glob)}
-    if stat.S_ISFIFO(mode):
+    if stat.S_ISFIFO(mode) or (stat.S_ISREG(mode) and path.parts[1] in ("dev", "proc")):  # /dev/stdin < file
         with path.open("rb") as stream:
             kept = _spool(stream, places)
         return str(kept), {kept: f"{path} (kept as {kept})"}

@@ -23,6 +23,7 @@ from charrnn.runs.keeping import Keeper, whole_to_go_back_to
 from charrnn.runs.metrics import Row, json_line
 from charrnn.sampling.sampler import sample_text
 from charrnn.training.evaluation import evaluate
+from charrnn.training.schedules import lower_rate
 from charrnn.training.session import Session
 from charrnn.training.trainer import StepStats
 
@@ -232,13 +233,13 @@ class Loop:
         if session.meter.is_finite and (session.trainer.is_finite or not whole_state):
             return
         if not session.meter.is_finite:
-            self._append(
-                self.metrics, json_line({**self._position(), "steps_not_finite": session.meter.steps_not_finite})
-            )
+            row = {**self._position(), "steps_not_finite": session.meter.steps_not_finite}
+            self._append(self.metrics, json_line(row))
+        lower = " --set ".join(lower_rate(session.config.training, 10 / session.score.lr_factor))
         raise DivergedError(
             f"{self.folder.path}: training diverged before step {session.trainer.steps}: loss or gradient norm is not "
             f"a finite number, at learning rate {session.score.lr:.3g}; the saved checkpoints are intact. "
-            f"Try a lower rate: --set training.lr={session.config.training.lr / 10:.2g}"
+            f"Try a lower rate: --set {lower}"
         )
 
     def _roll_back(self, error: DivergedError) -> None:

@@ -171,7 +171,11 @@ def joined(rank: int, size: int, local_rank: int) -> Iterator[Ranks]:
 
     Leaving, rank 0 lets the others go: also when it fails, on which it alone has to say something.
     """
-    store = PrefixStore("charrnn", next(rendezvous("env://", rank, size, timeout=TIMEOUT))[0])
+    try:
+        store = PrefixStore("charrnn", next(rendezvous("env://", rank, size, timeout=TIMEOUT))[0])
+    except dist.DistError as error:
+        cause = str(error).partition("\n")[0]
+        raise CharRNNError(f"MASTER_ADDR, MASTER_PORT: the processes cannot meet there: {cause}") from error
     backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() and dist.is_nccl_available() else "gloo"
     dist.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=TIMEOUT)
     ranks = Ranks(rank, size, local_rank, store)

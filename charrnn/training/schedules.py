@@ -23,6 +23,12 @@ def learning_rate(config: TrainingConfig, step: int, progress: float) -> float:
     return warmup * SHAPES[config.schedule](config, min(max(progress, 0.0), 1.0))
 
 
+def lower_rate(config: TrainingConfig, factor: float) -> list[str]:
+    """Assignments for a rate lower by this factor, with a schedule that ends no higher."""
+    lr = float(f"{config.lr / factor:.2g}")
+    return [f"training.lr={lr:g}", *([f"training.min_lr={lr:g}"] if config.min_lr > lr else [])]
+
+
 def constant(config: TrainingConfig, _: float) -> float:
     """``lr`` throughout."""
     return config.lr

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from charrnn.config.schema import CorpusConfig
 from charrnn.errors import CharRNNError, DataError, UsageError
@@ -21,13 +21,15 @@ from charrnn.training.precision import precision_to_evaluate_in
 
 @dataclass(frozen=True)
 class Report:
-    """Loss from a carried and from a cold state; ``baselines`` are of the whole text, nats per character."""
+    """Loss from a carried and from a cold state; ``baselines`` are of the whole text, nats per character, or per byte
+    where ``symbol`` says so."""
 
     text_name: str
     split: str
     carried: Evaluation
     cold: Evaluation
     baselines: dict[str, float]
+    symbol: Literal["char", "byte"] = "char"
 
     def to_dict(self) -> dict[str, Any]:
         """The content of ``charrnn eval --json``."""
@@ -75,7 +77,8 @@ def score_model(
         return None
     if not math.isfinite(carried.nats_per_char + cold.nats_per_char):
         raise CharRNNError(f"{saved.path}: cannot score it: the loss is not a finite number; use an earlier checkpoint")
-    return Report(text.name, split, carried, cold, baselines(text.ids, len(text.vocabulary)))
+    symbol: Literal["char", "byte"] = "byte" if text.vocabulary.kind == "bytes" else "char"
+    return Report(text.name, split, carried, cold, baselines(text.ids, len(text.vocabulary)), symbol)
 
 
 def _own_text(saved: SavedModel, places: Places) -> EncodedText:

@@ -83,15 +83,23 @@ class Session:
     @property
     def progress(self) -> float:
         """How far training is, 0 to 1: the limit that is nearest decides. 0 where only patience ends it."""
+        return min(max(self._shares().values(), default=0.0), 1.0)
+
+    def _shares(self) -> dict[str, float]:
+        """How much of each limit is used up."""
         limits = self.config.training
-        shares = [0.0]
-        if limits.max_steps is not None:
-            shares.append(self.trainer.steps / limits.max_steps)
-        if limits.epochs is not None:
-            shares.append(self.trainer.streams.epochs_done / limits.epochs)
-        if limits.max_time is not None:
-            shares.append(self.score.seconds / limits.max_time)
-        return min(max(shares), 1.0)
+        used = {
+            "max_steps": (self.trainer.steps, limits.max_steps),
+            "epochs": (self.trainer.streams.epochs_done, limits.epochs),
+            "max_time": (self.score.seconds, limits.max_time),
+        }
+        return {name: done / limit for name, (done, limit) in used.items() if limit is not None}
+
+    @property
+    def reached(self) -> list[str]:
+        """The limits that are reached, by dotted name: what must be raised to go on."""
+        reached = [name for name, share in self._shares().items() if share >= 1]
+        return [f"training.{name}" for name in (*reached, *(["patience"] if self.is_out_of_patience else []))]
 
     def planned_steps(self, seconds_per_step: float) -> int | None:
         """Steps that the limits allow, as far as they can be foretold: whichever is reached first. None if patience

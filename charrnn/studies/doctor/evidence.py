@@ -7,7 +7,10 @@ import shlex
 from dataclasses import asdict, dataclass
 from typing import Any
 
+import yaml
+
 from charrnn.config.schema import Config
+from charrnn.config.settings import YamlLoader, flat
 from charrnn.runs.history import History
 from charrnn.studies.doctor.probes.activity import Activity
 from charrnn.studies.doctor.probes.numerics import Numerics
@@ -15,6 +18,7 @@ from charrnn.studies.doctor.probes.reading import Continuation, Reading
 from charrnn.studies.doctor.probes.texts import Texts
 from charrnn.studies.doctor.probes.through_time import Profile
 from charrnn.studies.doctor.trials import Trials
+from charrnn.training.schedules import lower_rate
 
 
 @dataclass(frozen=True)
@@ -64,11 +68,18 @@ class Evidence:
 
     def lower_rate(self, factor: float) -> list[str]:
         """Assignments for a rate lower by this factor, with a schedule that ends no higher."""
-        lr = float(f"{self.config.training.lr / factor:.2g}")
-        return [f"training.lr={lr:g}", *([f"training.min_lr={lr:g}"] if self.config.training.min_lr > lr else [])]
+        return lower_rate(self.config.training, factor)
 
     def command(self, *assignments: str) -> str:
-        """A training of the same config with other settings."""
-        return f"charrnn train --config {self.config_name}" + "".join(
-            f" --set {shlex.quote(one)}" for one in assignments
-        )
+        """A training of the same config with other settings; where none would change, a search for its rate."""
+        changes = [one for one in assignments if self._changes(one)]
+        if assignments and not changes:
+            return f"charrnn lr-find --config {self.config_name}"
+        return f"charrnn train --config {self.config_name}" + "".join(f" --set {shlex.quote(one)}" for one in changes)
+
+    def _changes(self, assignment: str) -> bool:
+        """Whether a setting would be another one than now, and is one that the cell reads."""
+        name, _, value = assignment.partition("=")
+        if name == "model.forget_bias" and self.config.model.cell != "lstm":
+            return False
+        return bool(flat(self.config.model_dump()).get(name) != yaml.load(value, YamlLoader))

@@ -15,6 +15,7 @@ from typing import Any
 import torch
 
 from charrnn.config.schema import Config
+from charrnn.errors import UsageError
 from charrnn.studies.doctor.trials import Lab, changed
 from charrnn.studies.trials import Trial
 from charrnn.training.precision import choose_precision
@@ -66,10 +67,12 @@ def ask(name: str, lab: Lab, advanced: Callable[[str, float], None]) -> list[Ans
     """Train every variant from every seed, and compare each with the first. ``name`` is one of ``QUESTIONS``.
 
     Raises:
-        UsageError: at once, if this processor cannot do a variant's precision.
+        UsageError: at once, if this processor cannot do a variant's precision, or there is but one variant.
     """
     question = QUESTIONS[name]
     variants = [variant for variant in question.variants(lab.session.config) if lab.has_text_for(variant.config)]
+    if len(variants) < 2:
+        raise UsageError(f"--ask {name}: nothing to compare with: the text is too short for it; give a longer one")
     for variant in variants:
         choose_precision(variant.config.training.precision, variant.config.model, lab.session.trainer.device)
     work = SEEDS * sum(variant.length for variant in variants)

@@ -7,7 +7,7 @@ from typing import Any
 
 from charrnn.config.loader import build_config
 from charrnn.config.schema import Config
-from charrnn.config.settings import Settings
+from charrnn.config.settings import LARGEST_NUMBER, Settings
 from charrnn.errors import DataError, UsageError
 from charrnn.studies.swarm.bee import Task
 from charrnn.studies.swarm.hive import Hive, Plan
@@ -85,7 +85,10 @@ def make_colony(base: Config, axes: list[list[Point]], seeds: int, places: Place
 
 
 def _seeds(base: Config, count: int) -> list[int]:
-    return list(range(base.training.seed, base.training.seed + count))
+    first = base.training.seed
+    if first + count > LARGEST_NUMBER:
+        raise UsageError(f"--seed {first}: {count:,} seeds from it on would go beyond the largest; give a smaller one")
+    return list(range(first, first + count))
 
 
 def colony_of_plan(hive: Hive, seeds: int, places: Places) -> Colony:
@@ -122,7 +125,7 @@ def with_text(swarm: Swarm, texts: dict[str, Parcel], places: Places) -> tuple[S
         streams = Streams(open_parcel(parcel).train_ids, training.batch_size, training.seq_len)
     except DataError as error:
         raise DataError(f"{', '.join(swarm.labels) or parcel.text.name}: {error}") from error
-    config = observed_often(config, streams.length, len(parcel.text.vocabulary))
+    config = observed_often(config, streams.length, len(parcel.text.vocabulary), swarm.settings)
     return Swarm(swarm.name, swarm.labels, swarm.settings, config), parcel
 
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import shlex
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -142,7 +143,7 @@ class Hive:
         except OSError as error:
             raise CharRNNError(
                 f"{self.path}: cannot write: {error.strerror or error}; what has landed is kept; make room, then "
-                f"charrnn swarm --resume {self.path}"
+                f"charrnn swarm --resume {shlex.quote(str(self.path))}"
             ) from error
 
 

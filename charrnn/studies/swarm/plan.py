@@ -6,7 +6,7 @@ import hashlib
 import itertools
 import math
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -156,12 +156,15 @@ def _folder_name(labels: list[str], settings: dict[str, Any], taken: set[str]) -
     return name
 
 
-def observed_often(config: Config, stream_length: int, symbols: int) -> Config:
+def observed_often(config: Config, stream_length: int, symbols: int, varied: Collection[str] = ()) -> Config:
     """The config with log lines often enough for a curve, and for small alphabets evaluations (each writes a sample).
+
+    What the swarm varies stays, and so do the evaluations that patience counts.
 
     Args:
         stream_length: characters in each of its streams.
         symbols: size of the vocabulary.
+        varied: dotted names of settings.
     """
     training, run = config.training, config.run
     steps = training.max_steps
@@ -172,6 +175,8 @@ def observed_often(config: Config, stream_length: int, symbols: int) -> Config:
         return config  # the clock or patience decides: as the config says
     rhythm = {"log_every": min(run.log_every, max(steps // CURVE_POINTS, 1))}
     if symbols <= SMALL_ALPHABET:
-        rhythm["eval_every"] = min(run.eval_every, max(steps // SAMPLES, 1))
+        if training.patience is None:
+            rhythm["eval_every"] = min(run.eval_every, max(steps // SAMPLES, 1))
         rhythm["sample_length"] = min(run.sample_length, SAMPLE_LENGTH)
+    rhythm = {name: value for name, value in rhythm.items() if f"run.{name}" not in varied}
     return config.model_copy(update={"run": run.model_copy(update=rhythm)})

@@ -204,11 +204,12 @@ def results_of_search(search: Search, memory: Memory, hive: Hive) -> Results:
 
     ``settings`` has one entry per group: its names, and the ends of a range with ``log``, or its choices as labels.
     ``trials`` has one entry per combination (see ``Memory.rows``), in the order they were begun, ``best`` the number of
-    the best one, null if none came to its end; ``train`` the command that trains with its settings.
+    the best one, null if none came well to its end; ``train`` the command that trains with its settings.
     """
+    from charrnn.plots.search import fate  # brings matplotlib, which no worker needs
+
     rows = memory.rows()
-    complete = [row for row in rows if row["state"] == "complete"]
-    best = min(complete, key=lambda row: float(row["median"]), default=None)
+    best = min((row for row in rows if fate(row) == "complete"), key=lambda row: float(row["median"]), default=None)
     _, parcel = search.scout
     results = {
         "name": hive.path.name,

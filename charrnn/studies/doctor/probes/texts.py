@@ -21,14 +21,16 @@ MULTIPLIER = np.uint64(6364136223846793005)
 class Texts:
     """``foreign``: nats per character by which a bigram count of the training part predicts the validation part worse
     than it predicts a held-out end of the training part. ``unseen``: share of the validation characters that the
-    training part never has, ``unseen_symbols`` how many different ones. ``duplicates``: share of the validation part's
-    windows of 50 characters that stand in the training part too; ``repeats``: the same of its own held-out end."""
+    training part never has, ``unseen_symbols`` how many different ones, ``unseen_most`` how often it has the commonest.
+    ``duplicates``: share of the validation part's windows of 50 characters that stand in the training part too;
+    ``repeats``: the same of its own held-out end."""
 
     foreign: float
     unseen: float
     unseen_symbols: int
     duplicates: float
     repeats: float
+    unseen_most: int = 0
 
 
 def compare_parts(text: EncodedText) -> Texts:
@@ -45,6 +47,7 @@ def compare_parts(text: EncodedText) -> Texts:
         len(unseen),
         share_repeated(train, val),
         share_repeated(known, rest),
+        max(unseen, default=0),
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from statistics import mean
 
+from charrnn.config.schema import DropoutConfig
 from charrnn.studies.doctor.evidence import Evidence
 from charrnn.studies.doctor.finding import Finding, healthy
 from charrnn.studies.doctor.trials import PLATEAU
@@ -12,6 +13,7 @@ from charrnn.studies.doctor.trials import PLATEAU
 WORSE = 0.015  # of the unigram entropy
 NOT_MEMORISED = 0.45  # of ln V, after a hundred steps on one batch: the first loss depends on how the bias starts
 FEWEST_STEPS = 100
+MOST_DROPOUT = 0.8
 
 
 def overfitting(evidence: Evidence) -> Finding | None:
@@ -38,8 +40,17 @@ def overfitting(evidence: Evidence) -> Finding | None:
         threshold,
         "From there on it learns the training text by heart, and gets worse on any other: more text, dropout, or an "
         "end in time.",
-        evidence.command("model.dropout=0.3", "training.patience=3"),
+        evidence.command(*_more_dropout(evidence.config.model.dropout), "training.patience=3"),
     )
+
+
+def _more_dropout(dropout: DropoutConfig) -> list[str]:
+    """More where there is some, a usual share where there is none; nothing more where there is much."""
+    now = dropout.model_dump()
+    if not any(now.values()):
+        return ["model.dropout=0.3"]
+    more = {f"model.dropout.{place}": min(share + 0.2, MOST_DROPOUT) for place, share in now.items() if share}
+    return [f"{name}={share:g}" for name, share in more.items()]
 
 
 def too_small(evidence: Evidence) -> Finding | None:
@@ -55,6 +66,7 @@ def too_small(evidence: Evidence) -> Finding | None:
     )
     if last <= NOT_MEMORISED * uniform:
         return healthy("capacity", "A new network learns one batch by heart.", measured, threshold)
+    size = max(4 * model.hidden_size, 64)
     return Finding(
         "underfitting",
         True,
@@ -62,7 +74,7 @@ def too_small(evidence: Evidence) -> Finding | None:
         measured,
         threshold,
         "It cannot even learn one batch by heart: no amount of training will teach it the text.",
-        evidence.command(f"model.hidden_size={max(4 * model.hidden_size, 64)}"),
+        evidence.command(f"model.hidden_size={size}", *([f"model.embedding_size={size}"] if model.tie_weights else [])),
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 
 from charrnn.studies.doctor.evidence import Evidence
@@ -41,7 +42,8 @@ def unseen_characters(evidence: Evidence) -> Finding:
     if texts.unseen <= UNSEEN:
         return healthy("characters", "The training text has the validation text's characters.", measured, threshold)
     corpus = evidence.config.corpus
-    can_be_rare = corpus.vocabulary == "characters" and corpus.min_count < RARE  # bytes are never taken for unknown
+    # Bytes are never taken for unknown, and what is frequent is not, either.
+    can_be_rare = corpus.vocabulary == "characters" and max(corpus.min_count, texts.unseen_most + 1) < RARE
     return Finding(
         "unseen-characters",
         True,
@@ -75,6 +77,8 @@ def duplicates(evidence: Evidence) -> Finding:
 
 
 def _statistics(evidence: Evidence) -> str:
-    source = evidence.config.corpus.source
-    sources = [source] if isinstance(source, str) else source
-    return " && ".join(f"charrnn corpus stats {shlex.quote(one)}" for one in sources)
+    corpus = evidence.config.corpus
+    sources = [corpus.source] if isinstance(corpus.source, str) else corpus.source
+    read = corpus.model_dump(mode="json", exclude_defaults=True, exclude={"source", "fallback"})
+    settings = "".join(f" --set {shlex.quote(f'corpus.{key}={json.dumps(value)}')}" for key, value in read.items())
+    return " && ".join(f"charrnn corpus stats {shlex.quote(one)}{settings}" for one in sources)
