@@ -256,11 +256,11 @@ def session(text_file: Path, places: Places) -> Session:
 class TestLab:
     @pytest.mark.parametrize(("carried", "length"), [(True, 1.0), (False, 2.5)])
     def test_a_training(self, session: Session, carried: bool, length: float) -> None:
-        """Against the same written out: linear decay, and the rate that ``lr-find`` would give so short a training."""
+        """Against the same written out: linear decay, and the rate that ``lr-find`` would give one of 60 steps."""
         config = changed(session.config, lr=0.01)
         steps: list[None] = []
         result = Lab(session, 500, 0.01).train(config, 8, 2, lambda: steps.append(None), carried=carried, length=length)
-        lr, count = 0.01 * (500 / 8) ** LENGTH_EXPONENT, round(8 * length)
+        lr, count = 0.01 * (500 / trials.SHORTEST_SCALED) ** LENGTH_EXPONENT, round(8 * length)
         assert len(steps) == count
         training = config.training.model_copy(update={"seed": config.training.seed + 2})
         text = session.text
@@ -294,6 +294,12 @@ class TestLab:
     def test_planned_steps(self, session: Session, settings: dict[str, Any], planned: int) -> None:
         session.config = changed(session.config, patience=3, **settings)
         assert Lab.of(session, 0.1).planned_steps == planned
+
+    @pytest.mark.parametrize(
+        ("steps", "factor"), [(20, 0.5), (trials.STEPS, 0.5), (240, 0.5 * 4 ** (1 / 3)), (480, 1.0)]
+    )
+    def test_scaled_as_far_as_the_law_was_measured(self, steps: int, factor: float, session: Session) -> None:
+        assert Lab(session, 480, 0.1).length_factor(steps) == pytest.approx(factor)
 
     def test_text_for(self, session: Session) -> None:
         length = len(session.text.train_ids)

@@ -19,9 +19,9 @@ MOMENTUM_STEPS = 200  # where momentum is much: it takes 1 / (1 - momentum) step
 FEWEST_STEPS = 20
 SEEDS = 2
 BUDGET_SECONDS = 16.0
-# The law of rates and lengths was measured to here. Followed further, it takes rates that long trainings do well with
-# for too high: 0.15 nats worse than an eighth of it, for an LSTM of 512 units over 8,640 steps.
-LONGEST_SCALED = 1_000
+# Between these lengths the law of rates and lengths was measured. Followed further, it takes rates that long trainings
+# do well with for too high, 0.15 nats worse than an eighth of it (LSTM 1 x 512, 8,640 steps, 38 in the trials).
+SHORTEST_SCALED, LONGEST_SCALED = STEPS, 1_000
 RATE_FACTOR = 8.0
 MOST_FACTOR = 512.0
 PLATEAU = 0.97  # of the unigram entropy: below it something was learned
@@ -56,6 +56,10 @@ class Lab:
         """How many steps each of so many trainings may take."""
         return min(max(int(seconds / (trainings * self.seconds_per_step)), fewest), most)
 
+    def length_factor(self, steps: int) -> float:
+        """By which factor the best rate of the whole training lies below that of one of ``steps``."""
+        return length_factor(max(steps, SHORTEST_SCALED), self.planned_steps)
+
     def train(
         self,
         config: Config,
@@ -71,7 +75,7 @@ class Lab:
         The rate is scaled up to the shorter length (see ``lr-find``); ``seed`` counts from the config's own. With
         shorter windows a training of as many characters has ``length`` times the steps.
         """
-        lr = config.training.lr / length_factor(steps, self.planned_steps)
+        lr = config.training.lr / self.length_factor(steps)
         steps = max(round(steps * length), 1)
         training = trial_config(config.training, lr, steps, self.warm_up_share).model_copy(
             update={"seed": config.training.seed + seed}
@@ -202,7 +206,7 @@ def memorise(lab: Lab, trials: Trials, advanced: Callable[[float], None]) -> lis
     steps = lab.steps_within(MEMORY_SECONDS, 1, FEWEST_MEMORY_STEPS, MEMORY_STEPS)
     lr = training.lr * trials.best_factor
     if trials.scaled:
-        lr /= length_factor(steps, lab.planned_steps)
+        lr /= lab.length_factor(steps)
     losses = []
     for step in range(steps):
         losses.append(trainer.step(lr).loss.item())
