@@ -279,6 +279,14 @@ class TestResults:
         path.write_text(path.read_text().replace("1.1", "1.05"))
         assert swarms_compared()["differences"]["2"] == pytest.approx(-0.05)
 
+    def test_a_bee_that_went_on_counts_as_the_run_it_is_now(self) -> None:
+        two_swarms([1.0, 1.1], [1.0, 1.1])
+        path = Path("hive/momentum=0.9/bee-2/result.json")
+        result = json.loads(path.read_text()) | {"val_loss": 1.6}
+        for steps, expected in ((10**6, 0.5), (1, 0.0)):
+            path.write_text(json.dumps(result | {"steps": steps}))
+            assert swarms_compared()["differences"]["2"] == pytest.approx(expected)
+
 
 def test_what_json_holds() -> None:
     two_swarms([*BETTER[:5], None], BASE[:6])

@@ -205,6 +205,11 @@ class TestObserved:
         config = bee_config("cat.txt", "training.max_steps=1000", "run.log_every=3", "run.eval_every=5")
         assert observed_often(config, 1000, 4) == config
 
+    def test_numbers_that_look_alike_are_told_apart(self) -> None:
+        swarms = make_swarms(bee_config("cat.txt"), [({"training.lr": lr},) for lr in (0.01, 0.01000001, 0.0123456789)])
+        assert [swarm.labels for swarm in swarms] == [["lr=0.01"], ["lr=0.01000001"], ["lr=0.0123457"]]
+        assert len({swarm.name for swarm in swarms}) == 3
+
     def test_what_the_user_counts_or_varies_stays(self) -> None:
         settings = ("training.max_steps=1000", "run.log_every=50", "run.eval_every=1000", "run.sample_length=90")
         patient = observed_often(bee_config("cat.txt", *settings, "training.patience=3"), 1000, 4).run

@@ -120,8 +120,7 @@ def _training(run: Run) -> Training:
     history = run.history
     last = history.evaluations[-1]["val_loss"] if history.evaluations else None
     status, final = ("diverged", math.inf) if run.diverged else ("ended" if run.ended else "unfinished", last)
-    if (run.path / RESULT).exists():
-        status, final = bee_result(run.path)
+    status, final = bee_result(run) or (status, final)
     return Training(
         seed=run.settings[SEED],
         status=status,
@@ -134,17 +133,23 @@ def _training(run: Run) -> Training:
     )
 
 
-def bee_result(bee: Path) -> tuple[str, float]:
-    """How a bee came to its end (ended, diverged, failed), and its final validation loss, infinite if not well.
+def bee_result(run: Run) -> tuple[str, float] | None:
+    """How a bee came to its end (ended, diverged, failed), and its final validation loss, infinite if not well. None
+    for a run that is no bee, or that ``train --resume`` took further than its result tells.
 
     Raises:
         CheckpointError: its ``RESULT`` is damaged.
     """
-    path = bee / RESULT
+    path = run.path / RESULT
+    if not path.exists():
+        return None
     values = read_json(path)
     status, loss = values.get("status"), values.get("val_loss")
     if status not in ("ended", "diverged", "failed") or not isinstance(loss, float | None):
         raise CheckpointError(f"{path}: not the result of a bee; restore it, or leave this swarm out")
+    last = run.metrics[-1]["step"] if run.metrics else 0
+    if isinstance(steps := values.get("steps"), int) and last > steps:
+        return None
     if status == "ended" and (loss is None or not math.isfinite(loss)):
         status = "diverged"
     return status, loss if status == "ended" and loss is not None else math.inf

@@ -102,7 +102,7 @@ def _listed_other(entry: Entry) -> Listed:
 
 def _state(run: Run) -> str:
     """How a run stands; a bee's result knows more than its files: it may have failed, or ended above a guess."""
-    status = bee_result(run.path)[0] if (run.path / RESULT).exists() else "ended"
+    status, _ = bee_result(run) or ("ended", None)
     return run.state if status == "ended" or run.locked else status
 
 

@@ -6,9 +6,10 @@ import hashlib
 import itertools
 import math
 import re
+from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -89,13 +90,18 @@ def make_swarms(base: Config, points: Iterable[Sequence[dict[str, Any]]]) -> lis
         swarms.append(Swarm(name, labels, settings, config))
     if problems:
         raise ConfigError(list(dict.fromkeys(problems)))
-    return swarms
+    told = Counter(tuple(swarm.labels) for swarm in swarms)
+    return [
+        swarm if told[tuple(swarm.labels)] == 1 else replace(swarm, labels=labels_of(point, exact=True))
+        for swarm, point in zip(swarms, points, strict=True)
+    ]
 
 
-def labels_of(point: Sequence[dict[str, Any]]) -> list[str]:
-    """A text per group of a combination's settings."""
+def labels_of(point: Sequence[dict[str, Any]], exact: bool = False) -> list[str]:
+    """A text per group of a combination's settings, with six digits of each number or all."""
     short = _short_names({name for part in point for name in part})
-    return [", ".join(f"{short[name]}={_shown(value)}" for name, value in part.items()) for part in point]
+    shown = _shown_exactly if exact else _shown
+    return [", ".join(f"{short[name]}={shown(value)}" for name, value in part.items()) for part in point]
 
 
 def grid(axes: Sequence[Sequence[dict[str, Any]]]) -> list[tuple[dict[str, Any], ...]]:
@@ -135,6 +141,10 @@ def _shown(value: Any) -> str:
     if isinstance(value, dict):
         return f"{{{', '.join(f'{key}: {_shown(one)}' for key, one in value.items())}}}"
     return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _shown_exactly(value: Any) -> str:
+    return repr(value) if isinstance(value, float) else _shown(value)
 
 
 def _shown_whole(value: Any) -> bool:

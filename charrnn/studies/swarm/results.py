@@ -87,6 +87,8 @@ def _bee(hive: Hive, task: Task, train_characters: int) -> dict[str, Any]:
         return {"seed": task.seed, **WAITING, "curve": curve, "samples": samples}
     metrics = RunFolder(hive.path / task.place).metrics
     for row in read_metrics(metrics) if metrics.exists() else ():
+        if row["step"] > result.get("steps", math.inf):
+            break  # "train --resume" took this bee further than the hive did
         if "train_loss" in row or "steps_not_finite" in row:
             curve["step"].append(row["step"])
             curve["epoch"].append(row["epoch"])
