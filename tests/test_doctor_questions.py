@@ -202,6 +202,12 @@ def stub(config: Config, fits: Callable[[Config], bool] = lambda _: True) -> Any
 
 
 class TestAsk:
+    def test_with_nothing_to_compare_nothing_is_trained(self) -> None:
+        lab = stub(make_config("x", "training.seq_len=1"), lambda config: config.training.seq_len == 1)
+        with pytest.raises(UsageError, match="--ask seq-len: nothing to compare with"):
+            ask("seq-len", cast(Lab, lab), lambda *_: None)
+        assert lab.asked == []
+
     @pytest.mark.parametrize("name", list(QUESTIONS))
     def test_every_variant_from_every_seed(self, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr("charrnn.training.precision.has_bf16_lstm", lambda: True)

@@ -788,6 +788,7 @@ class TestCommands:
             ("{output: 0.5}", ["model.dropout.output=0.7"]),
             ("{input: 0.1, between: 0.8, output: 0.7}", ["model.dropout.input=0.3", "model.dropout.output=0.8"]),
             ("0.8", []),
+            ("{input: 0.9, output: 0.1}", ["model.dropout.output=0.3"]),
         ],
     )
     def test_never_less_dropout_against_overfitting(self, now: str, more: list[str]) -> None:

@@ -604,6 +604,7 @@ class TestDivergence:
         result = resume(stopped.path, *words)
         assert result.code == 3
         assert result.err.count("back to step 24") == 2
+        assert "Try a lower rate: --set training.lr=0.00025\n" in result.err, "a tenth of what two rollbacks left"
         assert (steps_of(stopped.last), read_checkpoint(stopped.last)["score"]["rollbacks"]) == (24, 2)
         assert resume(stopped.path, *words).err.count("back to step 24") == 0, "it has had its two"
 

@@ -233,6 +233,12 @@ class TestWrite:
         ]
         assert f"  lr: {lr!r}  # found by charrnn lr-find\n" in written
 
+    def test_of_a_run_s_config_it_is_called_after_the_run(self) -> None:
+        """``report`` looks for it under that name."""
+        done("--config", "runs/small/config.yaml", *QUICK)
+        assert set(snapshot(Path("runs/small-lr-find"))) == FILES
+        assert not list(Path("runs").glob("config*"))
+
     def test_without_it_there_is_none(self) -> None:
         done("--config", "small.yaml", *QUICK)
         assert set(snapshot(Path("runs/small-lr-find"))) == FILES
@@ -362,6 +368,8 @@ class TestSignals:
     ("lr-find --config small.yaml --name a/b", "--name a/b"),
     ("lr-find --config small.yaml --quick --seeds 1 --out cat.txt", "cat.txt", "--out"),
     ("lr-find --config small.yaml --quick --seeds 1 --out cat.txt/in", "cat.txt/in", "--out"),
+    ("lr-find --config small.yaml --min-lr 20", "--min-lr 20:", "give 10 at most"),
+    ("lr-find --checkpoint runs/small --data cat.txt", "--checkpoint", "leave out --data"),
     ("lr-find --checkpoint none", "none", "no such checkpoint"),
     ("lr-find --checkpoint cat.txt", "cat.txt", "not a checkpoint"),
     ("lr-find --checkpoint runs", "runs", "holds no checkpoint"),

@@ -232,6 +232,12 @@ class TestColony:
         assert [task.place for task in tasks] == [f"{name}/bee-{seed}" for seed in (7, 8, 9) for name in names]
         assert {task.config.training.threads for task in tasks} == {1}
 
+    def test_seeds_that_no_config_may_have(self, text_file: Path, places: Places) -> None:
+        config = bee_config(text_file, f"training.seed={2**63 - 2}")
+        assert colony_of(config, places, 2).seeds[-1] == 2**63 - 1
+        with pytest.raises(UsageError, match="beyond the largest"):
+            colony_of(config, places, 3)
+
     def test_a_text_that_is_too_short(self, text_file: Path, places: Places) -> None:
         axis = [{"training.seq_len": 10}, {"training.seq_len": 5000}]
         with pytest.raises(DataError, match="seq_len=5000"):

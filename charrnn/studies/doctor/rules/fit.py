@@ -49,8 +49,8 @@ def _more_dropout(dropout: DropoutConfig) -> list[str]:
     now = dropout.model_dump()
     if not any(now.values()):
         return ["model.dropout=0.3"]
-    more = {f"model.dropout.{place}": min(share + 0.2, MOST_DROPOUT) for place, share in now.items() if share}
-    return [f"{name}={share:g}" for name, share in more.items()]
+    some = {place: share for place, share in now.items() if 0 < share < MOST_DROPOUT}
+    return [f"model.dropout.{place}={min(share + 0.2, MOST_DROPOUT):g}" for place, share in some.items()]
 
 
 def too_small(evidence: Evidence) -> Finding | None:

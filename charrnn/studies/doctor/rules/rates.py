@@ -7,7 +7,7 @@ from statistics import median
 
 from charrnn.studies.doctor.evidence import Evidence
 from charrnn.studies.doctor.finding import Finding, healthy
-from charrnn.studies.doctor.trials import RATE_FACTOR, USUAL_MOMENTUM
+from charrnn.studies.doctor.trials import RATE_FACTOR, SHORTEST_SCALED, USUAL_MOMENTUM
 
 CLEAR_GAIN = 0.04  # of the text's unigram entropy: what another rate must be better by
 LAGGING = 10.0  # mean g^2 over Adam's average of it
@@ -28,7 +28,8 @@ def rate(evidence: Evidence) -> Finding | None:
             ("higher rate", f"at {trials.higher_factor:g} times the rate"),
         )
     ).replace("inf", "diverged")
-    scaled = ", rates scaled to that length" if trials.scaled else ""
+    length = "to that length" if trials.steps >= SHORTEST_SCALED else f"as for {SHORTEST_SCALED}"
+    scaled = f", rates scaled {length}" if trials.scaled else ""
     measured = f"training loss after {trials.steps} steps{scaled}: {losses}"
     lower, higher = trials.gain("lower rate"), trials.gain("higher rate")
     if max(lower, higher) <= limit:
