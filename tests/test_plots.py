@@ -206,12 +206,12 @@ class TestSchedule:
         return axis, points(drawn)
 
     def test_of_a_long_training_some_steps_are_drawn(self) -> None:
-        config = TrainingConfig.model_validate({"schedule": "linear", "max_steps": 10**11, "warmup_steps": 12_345})
+        config = TrainingConfig.model_validate({"schedule": "linear", "max_steps": 10**7, "warmup_steps": 12_345})
         [line] = draw_schedule(config, "a title").axes[0].get_lines()
         steps, rates = np.array(line.get_data())
         assert len(steps) < 10_000
-        assert (steps[0], steps[-1], np.diff(steps).max() < 10**8) == (0, 10**11 - 1, True)
-        assert rates[list(steps).index(12_345)] == learning_rate(config, 12_345, 12_345 / 10**11)
+        assert (steps[0], steps[-1], np.diff(steps).max() < 10**4) == (0, 10**7 - 1, True)
+        assert rates[list(steps).index(12_345)] == learning_rate(config, 12_345, 12_345 / 10**7)
 
     @pytest.mark.parametrize("schedule", list(SHAPES))
     def test_it_is_the_rate_of_every_step(self, schedule: str) -> None:
