@@ -175,6 +175,14 @@ class TestValues:
         assert load(f"{HEAD}  lr: {written}\n").training.lr == value
         assert load(HEAD, f"training.lr={written}").training.lr == value
 
+    @pytest.mark.parametrize(
+        ("written", "value"), [("010", 10), ("089", 89), ("+07", 7), ("0x10", 16), ("1_000", 1000)]
+    )
+    def test_zeros_before_a_number_mean_nothing(self, written: str, value: int) -> None:
+        assert load(f"{HEAD}  seq_len: {written}\n").training.seq_len == value
+        assert load(HEAD, f"training.seq_len={written}").training.seq_len == value
+        assert load(HEAD, "run.name='010'").run.name == "010"
+
     @pytest.mark.parametrize("key", ["lr", "grad_clip", "epochs", "weight_decay", "momentum", "min_lr", "max_time"])
     @pytest.mark.parametrize("value", [".nan", ".inf", "-.inf", "1e400"])
     def test_only_finite_numbers(self, key: str, value: str) -> None:

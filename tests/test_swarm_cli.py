@@ -263,6 +263,47 @@ def test_a_hive_goes_on_as_it_was_planned(words: tuple[str, ...]) -> None:
     refused(" ".join(("swarm", "--resume", str(HIVE), *words)), "goes on as it was planned")
 
 
+def test_a_hive_with_texts_of_this_folder_goes_on_from_another_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    Path("dog.txt").write_text(TEXT.replace("c", "g"))
+    first = done(*GRID[:3], "--vary", "corpus.source=cat.txt,dog.txt", *GRID[5:])
+    assert list(table(first.out)) == ["source=cat.txt", "source=dog.txt"]
+    hive = HIVE.absolute()
+    written = stamps(hive)
+    Path("elsewhere").mkdir()
+    monkeypatch.chdir("elsewhere")
+    assert done("swarm", "--resume", str(hive)).out == first.out
+    assert stamps(hive) == written
+    assert done("eval", "--checkpoint", str(next(hive.glob("*dog.txt*/bee-1")))).out
+
+
+def test_texts_of_one_name_are_told_apart() -> None:
+    for folder in ("a", "b"):
+        Path(folder).mkdir()
+        Path(folder, "cat.txt").write_text(TEXT + folder)
+    result = done(*GRID[:3], "--vary", "corpus.source=a/cat.txt,b/cat.txt", *GRID[5:])
+    assert [Path(label.partition("=")[2]).parts[-2:] for label in table(result.out)] == [
+        ("a", "cat.txt"),
+        ("b", "cat.txt"),
+    ]
+
+
+@pytest.mark.parametrize(("begun", "asked"), [("no", "yes"), ("yes", "no")])
+def test_a_begun_hive_stays_batched_or_not(begun: str, asked: str) -> None:
+    done(*GRID[:-1], begun)
+    written = stamps()
+    refused(" ".join((*GRID[:-1], asked)), f"--batched {asked}", "go on so", "--name")
+    refused(f"swarm --resume {HIVE} --jobs 1 --batched {asked}", f"--batched {asked}", "go on so", "--name")
+    done("swarm", "--resume", str(HIVE), "--batched", begun)
+    assert stamps() == written
+
+
+@pytest.mark.parametrize("words", [VARY, ("--vary", "training.device=cpu,cuda:99")])
+def test_a_device_that_is_not_there_leaves_no_hive(words: tuple[str, ...]) -> None:
+    device = ("--device", "cuda:99") if words is VARY else ()
+    refused(" ".join((*GRID[:3], *words, *device)), "cuda:99: torch sees")
+    assert not Path("runs").exists()
+
+
 def test_the_text_has_changed() -> None:
     done(*GRID)
     Path("cat.txt").write_text(TEXT.upper())

@@ -137,10 +137,16 @@ def test_no_workers(dask: Dask) -> None:
 
 
 # No more of them: each leaves a loop of Dask's behind, and many at once keep the next client from starting.
-@pytest.mark.parametrize("address", ["tcp://127.0.0.1:1", "nonsense://x"])
+@pytest.mark.parametrize("address", ["tcp://127.0.0.1:1", "nonsense://x:1"])
 def test_no_scheduler(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cluster, "CONNECT_SECONDS", 0.5)
     with pytest.raises(UsageError, match="no Dask scheduler answers"):
+        Cluster(address)
+
+
+@pytest.mark.parametrize("address", ["", "foo", "tcp://foo", "foo:", "tcp://:", "tcp://foo:80/x", "a b:80"])
+def test_no_address(address: str) -> None:
+    with pytest.raises(UsageError, match=r"no address of a Dask scheduler; write it as tcp://HOST:PORT"):
         Cluster(address)
 
 

@@ -199,11 +199,19 @@ def test_bf16_where_it_cannot_be_is_refused_to_train_and_not_to_evaluate(monkeyp
     for can in (True, False):
         monkeypatch.setattr("charrnn.training.precision.has_bf16_lstm", lambda can=can: can)
         assert choose_precision("bf16", ModelConfig(cell="gru"), cpu).kind == "bf16"
-        assert choose_precision("bf16", ModelConfig(), torch.device("cuda")).kind == "bf16"
         assert precision_to_evaluate_in("bf16", ModelConfig(), cpu).kind == ("bf16" if can else "fp32")
         assert precision_to_evaluate_in("fp32", ModelConfig(), cpu).kind == "fp32"
     with pytest.raises(UsageError, match=r"this processor cannot compute an LSTM in bfloat16.*precision=fp32"):
         make_trainer(*PLAIN, "training.precision=bf16")
+
+
+@pytest.mark.parametrize("cell", ["lstm", "gru", "rnn_tanh", "rnn_relu"])
+def test_bf16_is_not_promised_on_a_gpu_where_torch_computes_in_float16(cell: str) -> None:
+    gpu, model = torch.device("cuda"), ModelConfig.model_validate({"cell": cell})
+    with pytest.raises(UsageError, match=r"training.precision bf16: on a GPU .* float16 .*precision=fp32"):
+        choose_precision("bf16", model, gpu)
+    assert precision_to_evaluate_in("bf16", model, gpu).kind == "fp32"
+    assert choose_precision("fp32", model, gpu).kind == "fp32"
 
 
 def test_whether_it_can_is_tried_without_drawing_numbers() -> None:

@@ -69,7 +69,7 @@ def refuse_mixed(search: bool, resume: Path | None, searching: dict[str, Any], f
     if resume is not None and searching["prune"]:
         raise UsageError(f"{resume}: a search goes on as it was planned; leave out --prune, or give --config")
     if search and flying["animate"]:
-        raise UsageError("--animate: a search has no picture over training; use it without --search")
+        raise UsageError("--animate: a search has no picture over training; use it with a grid")
     if searching["prune"] and flying["batched"] == "yes":
         raise UsageError("--batched yes: with --prune bees fly one after the other; use one of the two")
 
@@ -82,6 +82,7 @@ def new_search(
     assignments: tuple[str, ...],
     options: dict[str, Any],
     batched: Batched,
+    cluster: Cluster | None,
     held: ExitStack,
     trials: int | None,
     storage: str | None,
@@ -105,7 +106,7 @@ def new_search(
 
     from charrnn.runs.directory import RunFolder, refuse_unwritable
     from charrnn.runs.lock import FolderLock
-    from charrnn.studies.swarm.arrange import refuse_unstackable
+    from charrnn.studies.swarm.arrange import refuse_impossible
     from charrnn.studies.swarm.hive import find_or_make_hive
     from charrnn.studies.swarm.search import make_search
     from charrnn.text.places import Places
@@ -118,7 +119,7 @@ def new_search(
         open_storage(storage)  # found out before a folder is made
     places = Places.from_environment()
     search = make_search(config, groups, seeds, trials or DEFAULT_TRIALS, prune, storage, words, places)
-    refuse_unstackable(search.colony, batched)
+    refuse_impossible(search.colony, batched, cluster)
     hive = find_or_make_hive(Path(config.run.out), config.run.name or stem_of_config(file), search.plan)
     held.enter_context(FolderLock(RunFolder(hive.path)))
     plan = hive.grow(seeds)

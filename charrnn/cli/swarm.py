@@ -108,7 +108,17 @@ def swarm(
     refuse_mixed(search, resume, searching, flying)
     with ExitStack() as held:
         cluster = _connect(scheduler, held)  # before anything is made
-        begin = (str(config_name), vary, space, seeds or DEFAULT_SEEDS, assignments, options, flying["batched"], held)
+        begin = (
+            str(config_name),
+            vary,
+            space,
+            seeds or DEFAULT_SEEDS,
+            assignments,
+            options,
+            flying["batched"],
+            cluster,
+            held,
+        )
         if search and resume is not None:
             run_search(*resumed_search(resume, seeds, searching, held), as_json, cluster, **flying)
         elif search:
@@ -135,6 +145,7 @@ def _new(
     assignments: tuple[str, ...],
     options: dict[str, Any],
     batched: Batched,
+    cluster: Cluster | None,
     held: ExitStack,
 ) -> tuple[Hive, Colony]:
     from charrnn.config.library import find_config, stem_of_config
@@ -146,7 +157,7 @@ def _new(
 
     from charrnn.runs.directory import RunFolder, refuse_unwritable
     from charrnn.runs.lock import FolderLock
-    from charrnn.studies.swarm.arrange import refuse_unstackable
+    from charrnn.studies.swarm.arrange import refuse_impossible
     from charrnn.studies.swarm.colony import make_colony
     from charrnn.studies.swarm.hive import find_or_make_hive
     from charrnn.text.places import Places
@@ -154,7 +165,7 @@ def _new(
     axes = [grid_values(group) for group in groups]
     refuse_unwritable(Path(config.run.out))
     colony = make_colony(config, axes, seeds, Places.from_environment())
-    refuse_unstackable(colony, batched)
+    refuse_impossible(colony, batched, cluster)
     hive = find_or_make_hive(Path(config.run.out), config.run.name or stem_of_config(file), colony.plan)
     held.enter_context(FolderLock(RunFolder(hive.path)))
     return hive, colony.with_seeds(hive.grow(seeds)["seeds"])

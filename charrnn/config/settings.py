@@ -21,6 +21,7 @@ MAX_DEPTH = 20
 YAML_TAG = "tag:yaml.org,2002:"
 COLLECTION_TAGS = {YAML_TAG + "map", YAML_TAG + "seq"}
 LARGEST_NUMBER = 2**63
+LEADING_ZEROS = re.compile(r"^[-+]?0\d+$")
 YAML_ADVICE = {
     r"'\t'": "use spaces to indent",
     "another document": "put each in a file of its own",
@@ -29,7 +30,12 @@ PLAIN_TAGS = {YAML_TAG + kind for kind in ("str", "int", "float", "bool", "null"
 
 
 class YamlLoader(yaml.SafeLoader):
-    """YAML 1.1 without its trap that reads ``1e-3`` as text."""
+    """YAML 1.1 without its traps that read ``1e-3`` as text and ``010`` as eight."""
+
+    def construct_yaml_int(self, node: yaml.ScalarNode) -> int:
+        """The number of an integer; zeros before it mean nothing."""
+        zeros = LEADING_ZEROS.match(node.value)
+        return int(node.value) if zeros else int(super().construct_yaml_int(node))
 
 
 class QuickLoader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
@@ -44,6 +50,8 @@ for _kind in (YamlLoader, QuickLoader, _Dumper):
     _kind.add_implicit_resolver(
         YAML_TAG + "float", re.compile(r"^[-+]?(?:\d+\.?\d*|\.\d+)[eE][-+]?\d+$"), list("-+0123456789.")
     )
+    _kind.add_implicit_resolver(YAML_TAG + "int", LEADING_ZEROS, list("-+0"))
+YamlLoader.add_constructor(YAML_TAG + "int", YamlLoader.construct_yaml_int)
 
 
 def dump_yaml(values: dict[str, Any]) -> str:

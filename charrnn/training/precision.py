@@ -80,14 +80,12 @@ def choose_precision(requested: str, model: ModelConfig, device: torch.device) -
     AVX-512 BF16 those that are not narrow. GRUs and plain RNNs have none.
 
     Raises:
-        UsageError: this processor cannot do what was asked for.
+        UsageError: this device cannot do what was asked for.
     """
     if requested != "auto":
-        if requested == "bf16" and not _can_do_bf16(model, device):
-            raise UsageError(
-                "training.precision bf16: this processor cannot compute an LSTM in bfloat16 (it has no AVX-512); "
-                "use --set training.precision=fp32, or auto"
-            )
+        obstacle = _why_no_bf16(model, device) if requested == "bf16" else None
+        if obstacle:
+            raise UsageError(f"training.precision bf16: {obstacle}; use --set training.precision=fp32, or auto")
         kind: Literal["fp32", "bf16"] = "bf16" if requested == "bf16" else "fp32"
         return Precision(kind, "as asked", device.type)
     if device.type != "cpu":
@@ -105,10 +103,16 @@ def choose_precision(requested: str, model: ModelConfig, device: torch.device) -
 
 def precision_to_evaluate_in(requested: str, model: ModelConfig, device: torch.device) -> Precision:
     """As ``choose_precision``; fp32 where a network comes from a processor that could do more than this one."""
-    if requested == "bf16" and not _can_do_bf16(model, device):
-        return Precision("fp32", "this processor cannot do bf16", device.type)
+    if requested == "bf16" and (obstacle := _why_no_bf16(model, device)):
+        return Precision("fp32", obstacle, device.type)
     return choose_precision(requested, model, device)
 
 
-def _can_do_bf16(model: ModelConfig, device: torch.device) -> bool:
-    return model.cell != "lstm" or device.type != "cpu" or has_bf16_lstm()
+def _why_no_bf16(model: ModelConfig, device: torch.device) -> str | None:
+    """What keeps such a network from being computed in bfloat16 there; None if nothing does."""
+    if device.type != "cpu":
+        # torch, aten/src/ATen/cudnn/AutocastRNN.cpp: whatever type is asked for. It would want its loss scaled.
+        return "on a GPU torch's autocast computes recurrent layers in float16 instead"
+    if model.cell == "lstm" and not has_bf16_lstm():
+        return "this processor cannot compute an LSTM in bfloat16 (it has no AVX-512)"
+    return None

@@ -21,6 +21,7 @@ from charrnn.studies.swarm.speed import (
     together_rate,
 )
 from charrnn.studies.swarm.work import Workplace
+from charrnn.training.precision import choose_device
 from charrnn.training.stacked import stack_key, why_not_stacked
 
 if TYPE_CHECKING:
@@ -36,6 +37,7 @@ def place_for(
     """The place, and how to use it: as before where the hive was begun already, or rounding would differ."""
     plan = hive.plan
     if cluster is not None:
+        _refuse_another_way(hive, colony, batched, cluster.jobs)
         together = bees_at_a_time(len(_largest_family(colony)), cluster.jobs) if batched == "yes" else 1
         threads = plan["threads"] or colony.base.training.threads or 1
         arrangement = Arrangement(cluster.jobs, threads, plan["together"] or together)
@@ -48,9 +50,22 @@ def place_for(
             hive.write_plan({**plan, "threads": arrangement.threads, "together": arrangement.together})
         else:
             fitting = jobs or max(place.cores // plan["threads"], 1)
+            _refuse_another_way(hive, colony, batched, fitting)
             arrangement = Arrangement(fitting, plan["threads"], plan["together"])
         place.use(arrangement.jobs)
         yield place, arrangement
+
+
+def _refuse_another_way(hive: Hive, colony: Colony, batched: Batched, jobs: int) -> None:
+    """Raises UsageError where a begun hive is to be gone on with otherwise than it was begun."""
+    together = hive.plan["together"] or 0
+    alone = together == 1 and batched == "yes" and bees_at_a_time(len(_largest_family(colony)), jobs) > 1
+    if alone or (together > 1 and batched == "no"):
+        way = "one at a time" if alone else f"{together} at a time as one batched computation"
+        raise UsageError(
+            f"--batched {batched}: the bees of {hive.path} train {way}, and go on so, or rounding would differ; "
+            "leave out --batched, or give another --name for a new hive"
+        )
 
 
 def arrange(place: LocalWorkplace, colony: Colony, jobs: int | None, batched: Batched) -> Arrangement:
@@ -75,10 +90,13 @@ def arrange(place: LocalWorkplace, colony: Colony, jobs: int | None, batched: Ba
     return choose_together(place.executor, found, rate, parcel, configs)
 
 
-def refuse_unstackable(colony: Colony, batched: Batched) -> None:
-    """Raises UsageError where bees are to be stacked that cannot be."""
+def refuse_impossible(colony: Colony, batched: Batched, cluster: Cluster | None) -> None:
+    """Raises UsageError where bees are to be stacked that cannot be, or trained on a device that is not here."""
     if batched == "yes" and not _largest_family(colony):
         raise UsageError(f"--batched yes: {why_not_stacked(colony.swarms[0][0].config)}; leave it out")
+    if cluster is None:
+        for device in {swarm.config.training.device for swarm, _ in colony.swarms}:
+            choose_device(device)
 
 
 def _largest_family(colony: Colony) -> list[Config]:

@@ -6,6 +6,7 @@ gives to another one.
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any
 
 from charrnn.errors import CharRNNError, UsageError
@@ -15,13 +16,14 @@ if TYPE_CHECKING:
     from concurrent.futures import Executor
 
 CONNECT_SECONDS = 20
+ADDRESS = re.compile(r"(?:[a-z]+://)?[^/\s]+:\d+")
 
 
 class Cluster:
     """The cluster of the scheduler at ``address``. A context manager.
 
     Raises:
-        UsageError: dask.distributed is not installed, or nobody answers.
+        UsageError: dask.distributed is not installed, the address is none, or nobody answers.
         CharRNNError: it has no workers.
     """
 
@@ -30,6 +32,8 @@ class Cluster:
             from distributed import Client
         except ImportError as error:
             raise UsageError("--scheduler needs Dask: pip install 'charrnn[dask]'") from error
+        if not ADDRESS.fullmatch(address):  # which Dask would wait for, and then not come to an end with
+            raise UsageError(f"--scheduler {address}: no address of a Dask scheduler; write it as tcp://HOST:PORT")
         try:
             self._client: Any = Client(address, timeout=CONNECT_SECONDS, set_as_default=False)
         except (OSError, TimeoutError, ValueError) as error:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import math
+import os
 import re
 from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
@@ -98,10 +99,9 @@ def make_swarms(base: Config, points: Iterable[Sequence[dict[str, Any]]]) -> lis
 
 
 def labels_of(point: Sequence[dict[str, Any]], exact: bool = False) -> list[str]:
-    """A text per group of a combination's settings, with six digits of each number or all."""
+    """A text per group of a combination's settings, with six digits of each number and the name of a file, or all."""
     short = _short_names({name for part in point for name in part})
-    shown = _shown_exactly if exact else _shown
-    return [", ".join(f"{short[name]}={shown(value)}" for name, value in part.items()) for part in point]
+    return [", ".join(f"{short[name]}={_shown(value, exact)}" for name, value in part.items()) for part in point]
 
 
 def grid(axes: Sequence[Sequence[dict[str, Any]]]) -> list[tuple[dict[str, Any], ...]]:
@@ -133,25 +133,24 @@ def _short_names(names: set[str]) -> dict[str, str]:
     return {name: name if last.count(name.rsplit(".", 1)[-1]) > 1 else name.rsplit(".", 1)[-1] for name in names}
 
 
-def _shown(value: Any) -> str:
+def _shown(value: Any, exact: bool = False) -> str:
+    """Six digits of a number and the name of a file, or ``exact``ly all."""
     if value is None or isinstance(value, bool):
         return str(value).lower() if value is not None else "null"
     if isinstance(value, list):
-        return f"[{', '.join(_shown(one) for one in value)}]"
+        return f"[{', '.join(_shown(one, exact) for one in value)}]"
     if isinstance(value, dict):
-        return f"{{{', '.join(f'{key}: {_shown(one)}' for key, one in value.items())}}}"
-    return f"{value:g}" if isinstance(value, float) else str(value)
-
-
-def _shown_exactly(value: Any) -> str:
-    return repr(value) if isinstance(value, float) else _shown(value)
+        return f"{{{', '.join(f'{key}: {_shown(one, exact)}' for key, one in value.items())}}}"
+    if isinstance(value, float):
+        return repr(value) if exact else f"{value:g}"
+    return Path(value).name if isinstance(value, str) and value.startswith(os.sep) and not exact else str(value)
 
 
 def _shown_whole(value: Any) -> bool:
-    """Whether a label has all digits of a number."""
+    """Whether a label has all digits of a number, all of a path."""
     if isinstance(value, list):
         return all(map(_shown_whole, value))
-    return not isinstance(value, float) or float(f"{value:g}") == value
+    return float(f"{value:g}") == value if isinstance(value, float) else _shown(value) == _shown(value, exact=True)
 
 
 def _folder_name(labels: list[str], settings: dict[str, Any], taken: set[str]) -> str:

@@ -14,6 +14,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ import numpy as np
 
 from charrnn.config.settings import Settings, apply_override, read_config_text, read_settings
 from charrnn.errors import ConfigError
+from charrnn.text.named import NAMED
 
 NUMBER = r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?"
 RANGE = re.compile(rf"({NUMBER})\.\.({NUMBER})(:log)?(?::(\d{{1,9}}))?")
@@ -115,6 +117,8 @@ def _group(group: dict[str, Any], places: dict[str, str], problems: list[str]) -
         if name in NOT_VARIED:
             problems.append(f"{place}: {name} is not varied; {NOT_VARIED[name]}")
         values = given if isinstance(given, list) else [given]
+        if name == "corpus.source":
+            values = _from_anywhere(values)
         if not values or len(values) > MOST_VALUES:
             problems.append(f"{place}: give {name} one value or more, {MOST_VALUES} at most")
         found[name] = values if (one := _range(values, place, problems)) is None else one
@@ -127,6 +131,16 @@ def _group(group: dict[str, Any], places: dict[str, str], problems: list[str]) -
     if any(points.count(point) > 1 for point in points):
         problems.append(f"{place}: {' with '.join(lists)} has a value twice; give each once")
     return found
+
+
+def _from_anywhere(value: Any) -> Any:
+    """The paths of texts made full: a hive may be gone on with from another folder."""
+    if isinstance(value, list):
+        return [_from_anywhere(one) for one in value]
+    with suppress(OSError):  # a name that no file can have
+        if isinstance(value, str) and value not in NAMED and Path(value).exists():
+            return str(Path(value).absolute())
+    return value
 
 
 def _range(values: list[Any], place: str, problems: list[str]) -> Range | None:
