@@ -15,8 +15,9 @@ from hypothesis import strategies as st
 
 from charrnn.cli._choice import run_name
 from charrnn.config.loader import build_config
-from charrnn.config.schema import Config
+from charrnn.config.schema import Config, ModelConfig
 from charrnn.config.settings import Settings, filled
+from charrnn.model.charrnn import CharRNN
 from charrnn.studies.choice import (
     DROPOUT,
     EVALUATION_SECONDS,
@@ -131,6 +132,28 @@ class TestWhatIsChosen:
             given = {"training.epochs": row[0] * factor, "model.hidden_size": 512}
             found = chosen(Facts(1_179_648, 10**5, 65, machine(sizes=[512])), given).model.dropout
             assert (found.input, found.output) == expected[1:]
+
+    @pytest.mark.parametrize(
+        "shape",
+        [
+            {"cell": "gru"},
+            {"cell": "rnn_tanh", "embedding_size": 0},
+            {"num_layers": 3, "embedding_size": 7},
+            {"tie_weights": True, "cell": "gru", "num_layers": 2},
+        ],
+        ids=str,
+    )
+    def test_the_weights_counted_are_those_of_the_recurrent_layers(self, shape: dict[str, Any]) -> None:
+        sizes = {"hidden_size": 512, "embedding_size": 512 if shape.get("tie_weights") else 64}
+        layers = CharRNN(65, ModelConfig.model_validate({**sizes, **shape})).recurrent_layers
+        weights = sum(p.numel() for layer in layers for p in layer.parameters() if p.dim() == 2)
+        given = {"model.hidden_size": 512, "training.epochs": 1.0, **{f"model.{k}": v for k, v in shape.items()}}
+        [reason] = [
+            reason
+            for reason in choose(Facts(weights // 7, 10**5, 65, machine(sizes=[512])), given).reasons
+            if reason.startswith("dropout")
+        ]
+        assert " with 7.0 weights per character " in reason
 
     def test_two_layers_have_dropout_between(self) -> None:
         config = chosen(facts(50_000), asked(600.0, model__num_layers=2))

@@ -83,6 +83,11 @@ def works(words: str, *more: str) -> str:
     return result.out
 
 
+@pytest.mark.parametrize("where", ["--name x", "--out x", "--set run.name=x", "--set run.out=x"])
+def test_a_run_stays_in_its_folder(where: str) -> None:
+    refused(f"{RESUME} --set training.max_steps=22 {where}", "stays in its folder")
+
+
 class TestCheckpoint:
     @pytest.mark.parametrize("words", [*READERS, RESUME])
     def test_truncated(self, words: str) -> None:

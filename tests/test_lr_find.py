@@ -392,6 +392,17 @@ class TestHopeless:
         config = make_config("noise", *PLAIN, "corpus.vocabulary=bytes")
         assert "nothing to learn" in self._problem(config, places)
 
+    @pytest.mark.parametrize("seed", [1, 2, 3])
+    def test_letters_drawn_at_random_without_trials(self, seed: int, in_own_folder: Path, places: Places) -> None:
+        """Of a hundred windows the easiest are more than 1 % below the first ones."""
+        Path("noise").write_text("".join(random.Random(seed).choices("aaaaabcd\n", k=5000)))
+        session = new_session(make_config("noise", *PLAIN, "training.batch_size=12"), places)
+        found = find_lr(session, Plan(1e-4, 1.0, 3, 100, 0), Watcher())
+        assert found.lr is None
+        assert "nothing to learn" in str(found.problem)
+        assert found.band is not None
+        assert found.band.median.min() < 0.99 * found.band.median[9]
+
     def test_every_trial_too_short(self, text_file: Path, places: Places) -> None:
         """Two layers that start at ln V do not even know how often each character occurs after ten steps."""
         config = make_config(str(text_file), "model.dropout=0", "model.decoder_bias=uniform")

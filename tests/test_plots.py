@@ -227,7 +227,16 @@ class TestSchedule:
         assert self._drawn(config, 1)[1] == [(0, learning_rate(config, 0, 0))]
 
     @pytest.mark.parametrize("warmup_steps", [0, 7])
-    @pytest.mark.parametrize("limit", [{"max_time": "60s"}, {"epochs": 2}, {"patience": 1}])
+    @pytest.mark.parametrize(
+        "limit",
+        [
+            {"max_time": "60s"},
+            {"epochs": 2},
+            {"patience": 1},
+            {"max_steps": 9, "epochs": 2},
+            {"max_steps": 9, "max_time": "60s"},
+        ],
+    )
     def test_no_known_number_of_steps(self, limit: dict[str, Any], warmup_steps: int) -> None:
         """Over the share of training that is done, as if warm-up were over."""
         config = TrainingConfig.model_validate({"schedule": "one_cycle", "warmup_steps": warmup_steps, **limit})

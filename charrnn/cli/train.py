@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from charrnn.training.ranks import Ranks
     from charrnn.training.session import Session
 
+STAYS = "are for a new run; one that goes on stays in its folder: leave them out"
+
 
 @click.command(short_help="Train a network, or go on with a run.")
 @config_option
@@ -97,7 +99,7 @@ def _refuse_contradictions(
             "('charrnn config ls'), or --resume RUN to go on with a run"
         )
     if resume is not None and (options["name"] is not None or options["out"] is not None):
-        raise UsageError("--name and --out are for a new run; one that goes on stays in its folder: leave them out")
+        raise UsageError(f"--name and --out {STAYS}")
     if resume is not None and dry_run:
         raise UsageError("--dry-run looks at a new run; leave out --resume, or give --config instead")
     if inexact and resume is None:
@@ -180,6 +182,8 @@ def _resumed(
         warn(f"going on from {found.file.name} instead, the newest that is whole")
     kept = with_kept_note(config_in(found), folder)
     config = revise_config(kept, assignments, overrides(**options))
+    if (config.run.name, config.run.out) != (kept.run.name, kept.run.out):
+        raise UsageError(f"run.name and run.out {STAYS}")
     _refuse_missing_tracker(config)
     session = resume_session(folder, found, config, Places.from_environment(), inexact, ranks)
     amend_resumed(folder, session.config, goes_on=not session.score.finished)

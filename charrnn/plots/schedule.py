@@ -13,12 +13,13 @@ MOST_STEPS = 5000  # drawn one by one: no screen has more dots in a row
 
 
 def draw_schedule(config: TrainingConfig, title: str, steps: int | None = None) -> Figure:
-    """The rate of each step over ``steps`` steps (None: ``max_steps``).
+    """The rate of each step over ``steps`` steps (None: ``max_steps``, where there is no other limit).
 
     Where the number of steps is not known beforehand (a limit of time or epochs), the axis is the share of training
     that is done, and warm-up, which counts steps, is left out.
     """
-    steps = steps or config.max_steps
+    if steps is None and config.max_time is None and config.epochs is None:
+        steps = config.max_steps
     figure, (axis,) = new_figure(1)
     if steps is None:
         shares = [i / POINTS for i in range(POINTS + 1)]

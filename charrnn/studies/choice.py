@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from charrnn.model.weights import GATES
 from charrnn.studies.choice_words import count, one_digit, time_in_words, times
 
 Asked = Mapping[str, Any]  # what the user set, checked, by dotted name: {"training.max_time": 60.0}
@@ -179,10 +180,11 @@ class _Plan:
 
     @property
     def embedding(self) -> int:
-        """As wide as the network where the decoder shares its weights."""
+        """What was asked for; else as wide as the network where the decoder shares its weights."""
         if self.asked.get("model.tie_weights"):
             return self.hidden
-        return EMBEDDING if self.facts.symbols <= LARGE_EMBEDDING_ABOVE else LARGE_EMBEDDING
+        usual = EMBEDDING if self.facts.symbols <= LARGE_EMBEDDING_ABOVE else LARGE_EMBEDDING
+        return int(self.asked.get("model.embedding_size", usual))
 
     def reach(self, hidden: int) -> tuple[float, str]:
         """Characters read at this size before the first limit, and which limit that is, in words."""
@@ -214,13 +216,14 @@ class _Plan:
 
     @property
     def by_heart(self) -> float:
-        """Passes over the text times the LSTM's weights per character of it."""
+        """Passes over the text times the recurrent layers' weights per character of it."""
         return self.passes * self.weights / self.facts.characters
 
     @property
     def weights(self) -> int:
-        """Of one recurrent layer, where nearly all of them are."""
-        return 4 * self.hidden * (self.hidden + EMBEDDING)
+        """Of the recurrent layers, where nearly all of them are."""
+        inputs = (self.embedding or self.facts.symbols) + (self.layers - 1) * self.hidden
+        return GATES[self.asked.get("model.cell", "lstm")] * self.hidden * (inputs + self.layers * self.hidden)
 
     @property
     def lr(self) -> float:

@@ -27,7 +27,7 @@ from charrnn.studies.recommendation import (
     why_no_proof,
     why_no_sweep,
 )
-from charrnn.studies.sweep import Band, Sweep, band, exponential_rates, suggestions, sweep
+from charrnn.studies.sweep import Band, Sweep, band, exponential_rates, start_error, suggestions, sweep
 from charrnn.studies.trials import Trial, trial, trial_config
 from charrnn.training.session import Session
 from charrnn.training.trainer import Trainer
@@ -38,6 +38,7 @@ from charrnn.training.trainer import Trainer
 DEFAULT_RANGE = {"adam": (1e-4, 1.0), "adamw": (1e-4, 1.0), "sgd": (1e-2, 100.0)}
 NARROWEST_RANGE = 100.0
 HIGHEST_RATE = 1000.0  # of any config
+SURE = 4.0  # standard errors: the least of a hundred losses is often two below their mean
 
 
 @dataclass(frozen=True)
@@ -136,7 +137,9 @@ class _Study:
         begun = time.perf_counter()
         self._sweep()
         assert finding.band is not None
-        finding.problem = why_no_sweep(finding.band, finding.suggestions, warm=self.warm is not None)
+        # Trials would show what is to be learned; where none follow, the sweeps alone must be sure of it.
+        doubt = 0.0 if plan.trial_steps else SURE * start_error(finding.sweeps)
+        finding.problem = why_no_sweep(finding.band, finding.suggestions, self.warm is not None, doubt)
         if finding.problem is None and plan.trial_steps:
             self._prove()
             finding.problem = why_no_proof(finding.trials, plan.trial_steps, finding.unigram)

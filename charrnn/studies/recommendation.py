@@ -126,10 +126,11 @@ def lowest_point(results: Sequence[Score]) -> float:
     return math.sqrt(same[0] * same[-1])
 
 
-def why_no_sweep(band: Band, suggestions: dict[str, float], warm: bool) -> str | None:
+def why_no_sweep(band: Band, suggestions: dict[str, float], warm: bool, doubt: float = 0.0) -> str | None:
     """Why the sweeps say nothing about the rate, and what to try; None if they do.
 
-    The loss of a ``warm`` model need not fall during a sweep: it is low already.
+    The loss of a ``warm`` model need not fall during a sweep: it is low already. A fall by no more than ``doubt``, in
+    nats, is none.
     """
     lrs, median = band.lrs, band.median
     if not len(lrs):
@@ -141,7 +142,7 @@ def why_no_sweep(band: Band, suggestions: dict[str, float], warm: bool) -> str |
         )
     # The mean of several windows is where it starts: a single one may be easy or hard.
     start, *rest = median[math.ceil(SKIPPED_AT_START * len(median)) - 1 :]
-    if warm or start - min(rest) > FLAT * start:
+    if warm or start - min(rest) > max(FLAT * start, doubt):
         return None
     rises = median[-1] > (1 + CLEAR_RISE) * start
     advice = f"lower rates: --min-lr {lrs[0] / 1000:.0e}" if rises else f"higher rates: --max-lr {lrs[-1] * 1000:.0e}"

@@ -103,6 +103,19 @@ def _standard_errors(losses: Sequence[float]) -> Curve:
     return np.asarray(noise / np.sqrt(averaged))
 
 
+def start_error(sweeps: Sequence[Sweep]) -> float:
+    """How far the smoothed losses may be off where a sweep's first part ends: their standard error, the middle one.
+
+    Not less for more sweeps: all read the same windows.
+    """
+    errors = [
+        _standard_errors(one.losses)[math.ceil(SKIPPED_AT_START * len(one.losses)) - 1]
+        for one in sweeps
+        if len(one.losses) >= FEWEST_DIFFERENCES
+    ]
+    return float(np.median(errors)) if errors else 0.0
+
+
 @dataclass(frozen=True)
 class Band:
     """Several sweeps over the same rates: the median smoothed loss, its extremes, and the share that had diverged.
