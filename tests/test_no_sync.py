@@ -65,6 +65,50 @@ def test_the_instrument_sees_a_wait() -> None:
     assert waits.at == [5] * 4
 
 
+@pytest.fixture
+def elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Trainers on torch's meta device: it computes nothing, refuses to mix with another in most operations, and has no
+    value to read. Torch's fused optimizers do not know it."""
+
+    def unfused(optimizer: str, **settings: Any) -> Any:
+        kind = getattr(torch.optim, {"sgd": "SGD", "adam": "Adam", "adamw": "AdamW"}[optimizer])
+        return lambda parameters, fused, **more: kind(parameters, **more, **settings)
+
+    monkeypatch.setattr("charrnn.training.trainer.choose_device", lambda _: torch.device("meta"))
+    monkeypatch.setattr("charrnn.training.trainer.skip_step_if", lambda *_: None)  # belongs to the fused ones
+    for name, optimizer in (("SGD", "sgd"), ("Adam", "adam"), ("AdamW", "adamw")):
+        monkeypatch.setattr(f"charrnn.training.optimizers.{name}", unfused(optimizer, foreach=True))
+
+
+@pytest.mark.usefixtures("elsewhere")
+@pytest.mark.parametrize("cell", ["lstm", "gru", "rnn_tanh", "rnn_relu"])
+@pytest.mark.parametrize("optimizer", ["adam", "adamw", "sgd"])
+@pytest.mark.parametrize("embedding_size", [0, 8])
+def test_all_of_a_step_is_on_the_device(
+    cell: str, optimizer: str, embedding_size: int, text_file: Path, places: Places
+) -> None:
+    what = (f"model.cell={cell}", f"training.optimizer={optimizer}", f"model.embedding_size={embedding_size}")
+    more = ("training.random_seq_len=true", "model.num_layers=2", "model.skip_connections=true")
+    trainer = new_session(make_config(str(text_file), *CONFIG, *what, *more), places).trainer
+    observed = optimizer != "sgd"  # that compares a buffer with a gradient
+    for _ in range(3):
+        stats = trainer.step(1e-3, observe=observed)
+    kept = [value for one in trainer.optimizer.state.values() for name, value in one.items() if name != "step"]
+    tensors = [stats.loss, stats.grad_norm, *trainer.hidden, *trainer.model.parameters(), *kept]
+    if stats.observation:
+        tensors += [stats.observation.loss_by_position, *stats.observation.tensors.values()]
+    assert {tensor.device.type for tensor in tensors} == {"meta"}
+
+
+@pytest.mark.usefixtures("elsewhere")
+def test_a_tensor_left_elsewhere_is_noticed(text_file: Path, places: Places) -> None:
+    trainer = new_session(make_config(str(text_file), *CONFIG), places).trainer
+    trainer.step(1e-3)
+    trainer.hidden = tuple(torch.zeros(tensor.shape) for tensor in trainer.hidden)
+    with pytest.raises(RuntimeError, match="device"):
+        trainer.step(1e-3)
+
+
 def no_denormals() -> None:
     """In the threads that OpenMP makes as well: enough numbers that both have some."""
     prepare_process(2)
