@@ -27,12 +27,12 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, get_args
 
-from charrnn.config.library import find_config
+from charrnn.config.library import find_config, name_from, stem_of_config
 from charrnn.config.loader import load_config, revise_config
 from charrnn.config.schema import Config
 from charrnn.config.settings import LARGEST_NUMBER, NamedOverride, flat
 from charrnn.errors import DataError, UsageError
-from charrnn.runs.amending import amend_resumed, with_kept_note
+from charrnn.runs.amending import amend_resumed, refuse_moving, with_kept_note
 from charrnn.runs.directory import folder_of
 from charrnn.runs.keeping import find_state
 from charrnn.runs.lock import FolderLock
@@ -48,6 +48,7 @@ from charrnn.training.notebook import NotebookReporter, StopButton
 from charrnn.training.pace import PacedReporter, pace_of
 from charrnn.training.precision import choose_device, choose_precision
 from charrnn.training.session import Session, config_in, new_session, resume_session, start_run
+from charrnn.training.tracking import tracked
 
 
 def train(
@@ -95,22 +96,29 @@ def train(
         checked = load_config(None, options=[*_overrides(config), *options])
     else:
         file = find_config(str(config))
-        stem, checked = file.stem, load_config(file, options=options)
+        stem, checked = stem_of_config(file), load_config(file, options=options)
     with ExitStack() as stack:
         stack.enter_context(Courtesy())
         session = new_session(checked, Places.from_environment())
-        folder = start_run(session, stem or Path(session.text.name).stem)
+        folder = start_run(session, stem or name_from(session.text.name))
         stack.enter_context(FolderLock(folder))
         _train(session, progress)
     return read_run(folder.path)
 
 
-def resume(run: Run | str | Path, *, settings: Mapping[str, Any] | None = None, progress: bool = True) -> Run:
+def resume(
+    run: Run | str | Path,
+    *,
+    settings: Mapping[str, Any] | None = None,
+    inexact: bool = False,
+    progress: bool = True,
+) -> Run:
     """Go on with a run where it stopped, exactly as if it had not; with ``settings`` that may change, such as limits.
 
     Args:
         run: what ``train`` returned, a run folder, or one of its checkpoints.
         settings, progress: as for ``train``.
+        inexact: go on although it will not be bit for bit the same run (other threads or text): ``--inexact``.
 
     Returns:
         the run, which is the same folder; at once if there is nothing left to do.
@@ -127,7 +135,8 @@ def resume(run: Run | str | Path, *, settings: Mapping[str, Any] | None = None, 
             warnings.warn(f"{problem}; going on from {found.file.name}", stacklevel=2)
         changes = _overrides(settings or {})
         config = revise_config(with_kept_note(config_in(found), folder), options=changes)
-        session = resume_session(folder, found, config, Places.from_environment())
+        refuse_moving(config_in(found), config)
+        session = resume_session(folder, found, config, Places.from_environment(), inexact)
         amend_resumed(folder, session.config, goes_on=not session.score.finished)
         if not session.score.finished:
             _train(session, progress)
@@ -257,9 +266,9 @@ def _train(session: Session, progress: bool) -> None:
     assert session.folder is not None
     for note in session.text.notes:
         warnings.warn(note, stacklevel=3)
-    with StopButton() as interrupt, NotebookReporter(progress) as reporter:
+    with StopButton() as interrupt, NotebookReporter(progress) as shown, tracked(shown, session) as reporter:
         Loop(session, PacedReporter(reporter, pace_of(session)), interrupt).run()
-    if interrupt():
+    if interrupt() and not session.score.finished:
         path = str(session.folder.path)
         raise KeyboardInterrupt(
             f"at step {session.trainer.steps:,}, saved in {path}; to go on: charrnn.resume({path!r})"

@@ -77,8 +77,9 @@ def resumed(path: Path, places: Places, config: Config) -> Session:
 
 
 def comparable_rows(path: Path) -> list[Row]:
-    """The metrics without what the clock decides."""
-    return [{k: v for k, v in row.items() if k not in ("seconds", "chars_per_sec")} for row in read_metrics(path)]
+    """The metrics without what the clock decides, and who presses Ctrl-C."""
+    rows = (row for row in read_metrics(path) if "interrupted" not in row)
+    return [{k: v for k, v in row.items() if k not in ("seconds", "chars_per_sec")} for row in rows]
 
 
 def differences(left: Any, right: Any, where: str = "") -> list[str]:

@@ -120,6 +120,31 @@ def test_a_finished_run_goes_on_with_more_steps(small_config: Config) -> None:
         charrnn.resume(again, settings={"model.hidden_size": 9}, progress=False)
     with pytest.raises(CheckpointError, match="no such run folder"):
         charrnn.resume("nowhere")
+    with pytest.raises(UsageError, match="stays in its folder"):
+        charrnn.resume(again, settings={"run.name": "elsewhere"})
+
+
+def test_another_text_is_for_those_who_say_so(small_config: Config, text_file: Path) -> None:
+    first = charrnn.train(small_config, settings={"training.max_steps": 23}, progress=False)
+    text_file.write_text(text_file.read_text() + "the cat sat.\n")
+    with pytest.raises(DataError, match="the text has changed"):
+        charrnn.resume(first, settings={"training.max_steps": 25}, progress=False)
+    again = charrnn.resume(first, settings={"training.max_steps": 25}, inexact=True, progress=False)
+    assert (again.state, again.metrics[-1]["step"]) == ("done", 25)
+
+
+def test_the_tracker_of_the_config_is_kept(small_config: Config) -> None:
+    pytest.importorskip("tensorboard")
+    tracked = charrnn.train(small_config, settings={"run.tracker": "tensorboard"}, progress=False)
+    assert list((tracked.path / "tensorboard").iterdir())
+
+
+def test_a_run_is_called_as_the_command_line_does(small_config: Config, in_own_folder: Path) -> None:
+    Path(".my text (1).txt").write_text("the cat sat on the mat. " * 200)
+    settings = {"training.max_steps": 5, "model.hidden_size": 8}
+    first = charrnn.train(settings, data=".my text (1).txt", progress=False)
+    assert charrnn.train(first.path / "config.yaml", progress=False).path.name == f"{first.path.name}-2"
+    assert first.path.name == "my-text-1"
 
 
 def test_a_stop_button_saves_and_says_how_to_go_on(
@@ -142,6 +167,7 @@ def test_a_stop_button_saves_and_says_how_to_go_on(
     assert signal.getsignal(signal.SIGINT) is before
     half = charrnn.read_run(Path("runs/cat"))
     assert half.state == "interrupted"
+    assert (half.metrics[-1]["step"], half.metrics[-1]["interrupted"]) == (12, True)
     whole = charrnn.resume(half, progress=False)
     assert whole.state == "done" and not differences(state_of(whole), state_of(run))
     assert comparable_rows(whole.path / "metrics.jsonl") == comparable_rows(run.path / "metrics.jsonl")

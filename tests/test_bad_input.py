@@ -6,6 +6,7 @@ Every case goes through the real command line. ``refused`` holds the promises th
 from __future__ import annotations
 
 import io
+import json
 import os
 import random
 import re
@@ -22,6 +23,7 @@ from safetensors.torch import save_file
 
 from charrnn.config.schema import Config
 from charrnn.runs.checkpoint import read_checkpoint
+from charrnn.runs.directory import RunFolder
 from charrnn.text.places import Places
 from tests.command_line import PROGRAM, Result, run, snapshot
 from tests.conftest import TEXT, make_config
@@ -220,6 +222,29 @@ class TestTextOfARun:
         refused(words, "cat.txt", "No such file")
 
 
+def test_with_an_older_checkpoint_only() -> None:
+    folder = RunFolder(Path("run"))
+    folder.last.replace(folder.older(20))
+    folder.best.unlink()
+    for command in ("sample", "eval"):
+        result = run(command, "--checkpoint", "run")
+        assert result.code == 0, result.err
+
+
+def test_eval_reads_another_encoding() -> None:
+    Path("latin.txt").write_bytes(TEXT.encode() + "cat\xe9".encode("latin-1"))
+    words = ("eval", "--checkpoint", "run", "--data", "latin.txt", "--on-unknown", "skip")
+    result = run(*words, "--set", "corpus.encoding=latin-1", "--json")
+    assert result.code == 0, result.err
+    assert json.loads(result.out)["characters"] == len(TEXT) + 2
+
+
+def test_a_validation_part_without_a_character() -> None:
+    refused(
+        "train --config ok.yaml --set corpus.split=[0.9,0.000001,0.099999]", "the validation part is empty", "split"
+    )
+
+
 @pytest.mark.parametrize("kind", DAMAGED)
 class TestDamagedCheckpoint:
     def test_sample(self, kind: str) -> None:
@@ -346,6 +371,10 @@ def test_unknown_characters_of_a_prompt_can_be_skipped() -> None:
     ("eval --checkpoint run --data none.txt", "none.txt", "No such file", "give a file"),
     ("eval --checkpoint run --data empty.txt", "empty.txt", "the text is empty"),
     ("eval --checkpoint run --data latin.txt", "latin.txt", "byte 11, line 3"),
+    ("eval --checkpoint run --data ''", "--data", "give the name of a corpus, a file or a folder"),
+    ("eval --checkpoint run --set corpus.encoding=latin-1", "corpus.encoding", "how --data is read"),
+    ("eval --checkpoint run --data cat.txt --set model.cell=gru", "model.cell", "how --data is read"),
+    ("eval --checkpoint run --data cat.txt --set corpus.encoding=klingon", "corpus.encoding", "klingon"),
     ("eval --checkpoint run --data utf16.txt", "utf16.txt", "utf-16"),
     ("eval --checkpoint run --data /dev/null", "/dev/null", "is a device"),
     ("eval --checkpoint run --split test", "--split test", "train, val only", "corpus.split"),

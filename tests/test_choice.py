@@ -13,7 +13,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from charrnn.cli._choice import run_name
+from charrnn.config.library import name_from
 from charrnn.config.loader import build_config
 from charrnn.config.schema import Config, ModelConfig
 from charrnn.config.settings import Settings, filled
@@ -479,9 +479,9 @@ class TestSpeeds:
 
 @given(st.text(max_size=300))
 def test_any_text_names_a_run(name: str) -> None:
-    values = {"corpus": {"source": "a"}, "training": {"max_steps": 1}, "run": {"name": run_name(name)}}
-    assert build_config(Settings(values)).run.name == run_name(name)
-    assert len(run_name(name)) <= 100
+    values = {"corpus": {"source": "a"}, "training": {"max_steps": 1}, "run": {"name": name_from(name)}}
+    assert build_config(Settings(values)).run.name == name_from(name)
+    assert len(name_from(name)) <= 100
 
 
 @pytest.mark.parametrize(
@@ -497,4 +497,4 @@ def test_any_text_names_a_run(name: str) -> None:
     ],
 )
 def test_run_names(text: str, name: str) -> None:
-    assert run_name(text) == name
+    assert name_from(text) == name

@@ -95,7 +95,7 @@ class TestATraining:
                     **{"batch_size": 12, "seq_len": 24, "lr": 0.012, "schedule": "linear", "warmup_steps": 1},
                     **{"optimizer": "adamw", "weight_decay": 0.1, "state_reset": 0.02, "max_steps": 12},
                 },
-                "run": {"name": "cat", "log_every": 100, "eval_every": 20, "sample_length": 20},
+                "run": {"name": "cat", "log_every": 100, "eval_every": 20, "save_every": 4000, "sample_length": 20},
             }
         )
         assert config == expected.model_dump(mode="json")
@@ -240,7 +240,7 @@ TIED = ("model.tie_weights=true", "model.embedding_size=8", "model.hidden_size=1
         (("--max-time", "5s"), ("--data PATH", "--config NAME", "--resume RUN")),
         (("--set", "corpus.source=cat.txt"), ("--data PATH", "--config NAME", "--resume RUN")),
         (("--data", "none.txt"), ("none.txt", "No such file", "give a file, a folder")),
-        (("--data", ""), ("--data ", "name a corpus, a file or a folder")),
+        (("--data", ""), ("--data ", "give the name of a corpus, a file or a folder")),
         (("--data", "short.txt"), ("short.txt", "batch_size 1 x (seq_len 24 + 1)", "give more text")),
         (("--data", "one.txt"), ("one.txt", "one character over and over", "give another text")),
         (("--data", "empty.txt"), ("empty.txt", "the text is empty")),

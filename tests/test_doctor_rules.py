@@ -151,6 +151,11 @@ def learned_until(loss: float) -> Evidence:
     return replace(evidence, history=read_history(rows))
 
 
+def lost(factor: float) -> Continuation:
+    """A cold start that costs so many times the limit."""
+    return Continuation(100, 2.0, 2.0 + state.COLD_COST * UNIGRAM * factor)
+
+
 def tried(**losses: list[float]) -> Evidence:
     return but(trials=Trials(60, TRIALS.losses | {name.replace("_", " "): loss for name, loss in losses.items()}))
 
@@ -361,8 +366,14 @@ def state_cases() -> list[Case]:
         Case(
             state.cold_state,
             "state-never-cold",
-            but(continuation=Continuation(100, 2.0, 2.0 + state.COLD_COST * UNIGRAM * INSIDE)),
-            but(continuation=Continuation(100, 2.0, 2.0 + state.COLD_COST * UNIGRAM * BEYOND)),
+            but(continuation=lost(INSIDE), config=a_config("training.state_reset=0.019")),
+            but(continuation=lost(BEYOND), config=a_config("training.state_reset=0.019")),
+        ),
+        Case(  # often reset: it has lost its place in a text that it knows by heart
+            state.cold_state,
+            "state-never-cold",
+            but(continuation=lost(BEYOND), config=a_config("training.state_reset=0.02")),
+            but(continuation=lost(BEYOND), config=a_config("training.state_reset=0.019")),
         ),
     ]
 
@@ -652,6 +663,46 @@ class TestTargets:
         assert least.measured == "2.00 nats on it, the least of all"
         assert unclear.measured == "2.00 nats on it, 1.95 on the character before: no clear difference"
         assert not unclear.problem
+
+
+class TestOnlyTheCause:
+    """What follows from a fault that another rule names is not named as well."""
+
+    def test_a_rate_far_too_low_makes_no_network_too_small(self) -> None:
+        learns = tried(same=[UNIGRAM] * 2, higher_rate=[UNIGRAM - 1] * 2)
+        slow = replace(learns, memorised=[UNIFORM] * 100)
+        far = replace(slow, trials=replace(slow.trials, higher_factor=64.0))
+        assert fit.too_small(far) is None
+        for other in (slow, replace(far, trials=replace(TRIALS, higher_factor=64.0))):
+            found = fit.too_small(other)
+            assert found is not None
+            assert found.name == "underfitting"
+
+    def test_zero_gradients_of_a_training_that_diverged_are_no_rounding(self) -> None:
+        coarse = logged(zero_gradients=1.0)
+        found = units.precision(coarse)
+        assert found is not None
+        assert found.problem
+        end = {"step": 300, "steps_not_finite": 3}
+        diverged = units.precision(replace(coarse, history=read_history([*log_rows(zero_gradients=1.0), end])))
+        assert diverged is not None
+        assert not diverged.problem
+
+    def test_truncation_where_nothing_was_learned(self) -> None:
+        long = profiles(profile=[1.0] * 200)
+        found = gradients.truncation(long)
+        assert found is not None
+        assert found.problem
+        unlearned = [row | {"train_loss": UNIGRAM} for row in log_rows()]
+        assert gradients.truncation(replace(long, history=read_history(unlearned))) is None
+
+    @pytest.mark.parametrize(("trigram", "says"), [(0.96, "and nothing else"), (0.98, "hardly more to learn")])
+    def test_a_text_of_chance(self, trigram: float, says: str) -> None:
+        rows = [row | {"train_loss": UNIGRAM} for row in log_rows()]
+        text = HEALTHY.entropies | {"trigram": trigram * UNIGRAM}
+        found = fit.unigram_plateau(but(history=read_history(rows), entropies=text))
+        assert found is not None
+        assert says in found.title
 
 
 class TestUnseenCharacters:

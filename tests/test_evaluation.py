@@ -8,9 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from torch import Tensor
 
 from charrnn.config.schema import ModelConfig
 from charrnn.model.charrnn import CharRNN
+from charrnn.model.hidden import Hidden
 from charrnn.text.encoded import Ids, let_go
 from charrnn.training import evaluation
 from charrnn.training.evaluation import Evaluation, evaluate
@@ -83,6 +85,24 @@ def test_a_limit_reads_the_beginning_of_each_piece(model: CharRNN, ids: np.ndarr
     result = evaluate(model, ids, (500, 900), FP32, max_characters=100)
     assert result is not None
     assert 100 <= result.characters < 110
+
+
+@pytest.mark.parametrize("limit", [1, 60, 300, 3000])
+def test_a_limit_bounds_what_is_read(limit: int, monkeypatch: pytest.MonkeyPatch, model: CharRNN) -> None:
+    """Beside what is scored no more than a warm-up of 50 for each 60 characters, and what fills a window of 16."""
+    read, forward = [0], CharRNN.forward
+
+    def counting(self: CharRNN, x: Tensor, hidden: Hidden) -> tuple[Tensor, Hidden]:
+        read[0] += x.numel()
+        return forward(self, x, hidden)
+
+    monkeypatch.setattr(CharRNN, "forward", counting)
+    ids = np.random.default_rng(0).integers(0, model.vocab_size, 40_000).astype(np.uint8)
+    result = evaluate(model, ids, (5_000, 35_000), FP32, max_characters=limit)
+    assert result is not None
+    assert limit <= result.characters < 1.1 * limit + 1
+    streams = max(limit // 60, 1)
+    assert read[0] <= result.characters + streams * (50 + 16)
 
 
 def test_measures_of_known_models() -> None:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import os
 import re
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -17,12 +19,14 @@ from charrnn.config.loader import load_config, revise_config
 from charrnn.config.schema import Config
 from charrnn.errors import CharRNNError, CheckpointError, DivergedError, UsageError
 from charrnn.runs import files
-from charrnn.runs.checkpoint import State, read_checkpoint
+from charrnn.runs.checkpoint import State, pack, read_checkpoint
 from charrnn.runs.directory import RunFolder
-from charrnn.runs.keeping import Keeper, newest_whole, step_of_last
+from charrnn.runs.keeping import Keeper, newest_whole, step_of
 from charrnn.runs.lock import FolderLock
 from charrnn.runs.metrics import read_metrics
+from charrnn.runs.run import read_run
 from charrnn.text.places import Places
+from charrnn.training import loop as loop_module
 from charrnn.training.loop import Loop, Outcome
 from charrnn.training.session import Session
 from charrnn.training.trainer import StepStats, Trainer
@@ -184,7 +188,9 @@ class TestWhichAreKept:
                 assert seen[-1] == min(losses, key=lambda step: losses[step])
 
         monkeypatch.setattr(Keeper, "save_last", save_and_look)
-        monkeypatch.setattr(Loop, "_validation_loss", lambda loop, carried: 1.0 + abs(loop.session.trainer.steps - 12))
+        monkeypatch.setattr(
+            "charrnn.training.loop.validation_loss", lambda session, *_: 1.0 + abs(session.trainer.steps - 12)
+        )
         train(session)
         assert seen == [4, 12, 12, 12, 12, 12, 12]
 
@@ -224,7 +230,7 @@ class TestNothingIsPrunedForWhatCannotBeRead:
 
         def save_and_look(loop: Loop) -> None:
             write(loop)
-            seen.append((loop.session.trainer.steps, step_of_last(loop.folder), older(loop.folder)))
+            seen.append((loop.session.trainer.steps, step_of(loop.folder.last), older(loop.folder)))
 
         monkeypatch.setattr(Loop, "_save", save_and_look)
         Loop(session, silent, lambda: False).run()
@@ -413,6 +419,51 @@ class TestGoingBack:
         back = [row["step"] for row in read_metrics(golden.metrics) if "rollback" in row]
         assert back == [24]
 
+    def test_a_later_best_one_is_put_aside(self, golden: RunFolder, places: Places) -> None:
+        """That of step 40: the branch begins at 24, where step 20 was the best, of which nothing is kept."""
+        assert (steps_of(golden.best), golden.older(20).exists()) == (40, False)
+        assert resume(golden.older(24), "--set", "training.lr=0.001", "--set", "training.max_steps=26").code == 0
+        best = read_checkpoint(golden.best)
+        assert (best["trainer"]["steps"], self._lr(best)) == (26, self.RATE)
+        assert resume(golden.path, "--set", "training.max_steps=27").code == 0
+
+    def test_and_the_best_one_of_this_branch_put_in_its_place(self, golden: RunFolder, places: Places) -> None:
+        golden.older(20).write_bytes(pack(read_checkpoint(golden.older(24)) | {"mark": "step 20"}))
+        state = read_checkpoint(golden.older(20))
+        state["trainer"]["steps"] = 20
+        golden.older(20).write_bytes(pack(state))
+        keeper = Keeper(golden, keep=3)
+        keeper.taken_back(24, 20)
+        assert read_checkpoint(golden.best)["mark"] == "step 20"
+        assert steps_of(golden.older(40)) == 40
+        keeper.taken_back(24, 20)
+        assert read_checkpoint(golden.best)["mark"] == "step 20"
+
+    def test_what_is_not_later_stays(self, golden: RunFolder, stopped: RunFolder) -> None:
+        Keeper(golden, keep=3).taken_back(40, 40)
+        Keeper(stopped, keep=3).taken_back(22, 20)
+        assert (steps_of(golden.best), steps_of(stopped.best)) == (40, 20)
+
+
+class TestKilledAfterAnEvaluation:
+    """The best checkpoint is later than the last one."""
+
+    @pytest.fixture
+    def killed(self, stopped: RunFolder) -> RunFolder:
+        """With 18 as the last one, and 20 as the best."""
+        stopped.older(18).replace(stopped.last)
+        return stopped
+
+    def test_goes_on_from_the_best_one(self, killed: RunFolder, golden: RunFolder) -> None:
+        assert "at step 20\n" in goes_on(killed.path)
+        assert_equal(killed, golden)
+
+    def test_but_not_where_that_was_the_end(self, killed: RunFolder, golden: RunFolder) -> None:
+        """Or the last one would stay behind for ever."""
+        shutil.copy(golden.best, killed.best)
+        assert "at step 18\n" in goes_on(killed.path)
+        assert_equal(killed, golden)
+
 
 class TestOtherMachine:
     def _edit(self, folder: RunFolder, edit: Callable[[State], object]) -> None:
@@ -497,6 +548,17 @@ class TestOtherText:
         goes_on(stopped.path, "--set", "training.max_steps=40")
         logs = [[row for row in comparable_rows(one.metrics) if row["step"] < 28] for one in (stopped, other)]
         assert logs[0] == logs[1]
+
+    def test_losses_on_the_text_before_are_forgotten(self, stopped: RunFolder, text_file: Path) -> None:
+        """They do not compare, and the best network is one that has read the new text."""
+        state = read_checkpoint(stopped.last)
+        state["score"] |= {"best_val_loss": 1e-3, "evaluations_since_best": 1}
+        stopped.last.write_bytes(pack(state))
+        text_file.write_text(TEXT.replace("cat", "dog"))
+        goes_on(stopped.path, "--inexact", "--set", "training.patience=2")
+        score = read_checkpoint(stopped.last)["score"]
+        assert (score["best_step"], score["best_val_loss"] > 0.1) == (40, True)
+        assert steps_of(stopped.best) == 40
 
     @pytest.mark.parametrize("words", [(), ("--inexact",)])
     def test_unknown_characters(self, words: tuple[str, ...], stopped: RunFolder, text_file: Path) -> None:
@@ -596,6 +658,44 @@ class TestDivergence:
         assert [re.search(rf"back to step 24.*rollback {n} of 3", silent.warnings[n - 1]) is not None for n in (1, 2)]
         assert (session.score.rollbacks, session.score.lr_factor) == (2, 0.25)
 
+    @pytest.mark.parametrize("what", ["validation_loss", "sample_of"])
+    @pytest.mark.parametrize("on_divergence", ["stop", "rollback"])
+    def test_of_what_an_evaluation_sees(
+        self, on_divergence: str, what: str, config: Config, places: Places, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Weights and training loss are finite, logits on other text are not: at step 20, until the rate is halved."""
+        original = getattr(loop_module, what)
+
+        def overflowing(session: Session, *more: Any) -> Any:
+            if session.trainer.steps == 20 and session.score.lr_factor > 0.6:
+                return None if what == "sample_of" else math.inf
+            return original(session, *more)
+
+        monkeypatch.setattr(loop_module, what, overflowing)
+        session = begin(self._config(config, f"training.on_divergence={on_divergence}"), places)
+        if on_divergence == "rollback":
+            assert train(session) is Outcome.LIMIT
+            assert session.score.rollbacks == 1
+            return
+        with pytest.raises(DivergedError, match=r"before step 20: a logit on unseen text is not a finite number"):
+            train(session)
+        assert (steps_of(folder_of(session).last), folder_of(session).best.exists()) == (18, False)
+        told = read_run(folder_of(session).path)
+        assert (told.state, told.metrics[-1]["val_loss"]) == ("diverged", None)
+
+    def test_time_on_the_way_to_a_rollback_counts_for_speed(
+        self, config: Config, places: Places, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """A second a step: back from 26 to 24, the line at 28 is of 22 to 24 and 25 to 28, and not of four seconds."""
+        seconds = iter(range(10**6))
+        monkeypatch.setattr("charrnn.training.loop.time", SimpleNamespace(monotonic=lambda: float(next(seconds))))
+        diverge_if(monkeypatch, lambda step, lr: step == 26 and lr > 0.006)
+        session = begin(self._config(config, "training.random_seq_len=false"), places)
+        assert train(session) is Outcome.LIMIT
+        rows = list(read_metrics(folder_of(session).metrics))
+        speeds = {row["step"]: row["chars_per_sec"] for row in rows if "chars_per_sec" in row}
+        assert speeds[28] < 1.1 * speeds[35]
+
     def test_gives_up_after_max_rollbacks(
         self, config: Config, stopped: RunFolder, monkeypatch: pytest.MonkeyPatch
     ) -> None:
@@ -604,7 +704,9 @@ class TestDivergence:
         result = resume(stopped.path, *words)
         assert result.code == 3
         assert result.err.count("back to step 24") == 2
-        assert "Try a lower rate: --set training.lr=0.00025\n" in result.err, "a tenth of what two rollbacks left"
+        assert "Try a lower rate in a new run: --set training.lr=0.00025\n" in result.err, (
+            "a tenth of what two rollbacks left"
+        )
         assert (steps_of(stopped.last), read_checkpoint(stopped.last)["score"]["rollbacks"]) == (24, 2)
         assert resume(stopped.path, *words).err.count("back to step 24") == 0, "it has had its two"
 

@@ -86,7 +86,7 @@ def test_patience_ends_training(text_file: Path, places: Places) -> None:
         str(text_file), "training.lr=1e-30", "training.max_steps=null", "training.patience=3", "run.eval_every=5"
     )
     session = begin(config, places)
-    with patch("charrnn.training.loop.evaluate", wraps=evaluate) as evaluations:
+    with patch("charrnn.training.look.evaluate", wraps=evaluate) as evaluations:
         assert train(session) is Outcome.PATIENCE
     assert session.trainer.steps == 5 * (1 + 3)
     assert session.folder is not None

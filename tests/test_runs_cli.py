@@ -451,6 +451,8 @@ class TestNote:
         assert result.code == 0, result.err
         assert "\nNote:   it is\n" in result.err
         assert self._kept() == ("it is", "it is")
+        assert run("runs", "note", "small", "by name").code == 0
+        assert self._kept() == ("by name", "it is")
         result = run("train", "--resume", "runs/small", "--set", "training.max_steps=30", "--note", "or not?")
         assert result.code == 0, result.err
         assert "\nNote:   or not?\n" in result.err

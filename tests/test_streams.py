@@ -96,6 +96,17 @@ def test_windows_are_full_but_for_the_last_of_a_pass(shape: tuple[int, int, int]
     assert sizes == [window] * (stream // window) + [stream % window] * (stream % window > 0)
 
 
+@repeatable
+@given(shapes(), st.floats(0.01, 4))
+def test_windows_are_counted_beforehand(shape: tuple[int, int, int], epochs: float) -> None:
+    length, count, window = shape
+    streams, taken = Streams(numbered(length), count, window), 0
+    while streams.epochs_done < epochs * (1 - 1e-9):
+        streams.next(seeded())
+        taken += 1
+    assert streams.windows_in(epochs) == taken
+
+
 def test_the_drawing_in_the_module() -> None:
     text = np.frombuffer(b"abcdefghijklm", dtype=np.uint8)
     (x, y), (x2, y2) = one_pass(Streams(text, 3, 2), seeded())

@@ -146,7 +146,7 @@ class TestGrid:
             bear.setattr("charrnn.training.trainer.Trainer.step", raising)
             result = run(*GRID)
         assert result.code == 1
-        assert table(result.out)["lr=0.01"] == ["2", "diverged", "inf to inf", "100%"]
+        assert table(result.out)["lr=0.01"] == ["2", "failed", "inf to inf", "100%"]
         last = f"error: 4 bees failed, the first one: a bear; to try them again: charrnn swarm --resume {HIVE}"
         assert result.err.splitlines()[-1] == last
         assert table(done("swarm", "--resume", str(HIVE)).out)["lr=0.01"][3] == "0%"

@@ -154,7 +154,7 @@ def test_meter_weights_losses_by_characters_and_counts_clipping() -> None:
     for loss, norm, characters in [(1.0, 0.5, 100), (4.0, 2.0, 50), (2.0, 1.5, 50)]:
         meter.add(StepStats(torch.tensor(loss), torch.tensor(norm), characters))
     copy = Meter(grad_clip=1.0)
-    copy.load_state_dict(meter.state_dict())
+    copy.load_state_dict(meter.state_dict(), torch.device("cpu"))
     expected = {"train_loss": 2.0, "train_loss_max": 4.0, "grad_norm": pytest.approx(4 / 3), "grad_norm_median": 1.5}
     expected |= {"grad_norm_p99": pytest.approx(1.99), "clipped": pytest.approx(2 / 3)}
     assert meter.summary() == copy.summary() == expected
@@ -168,7 +168,20 @@ def test_meter_weights_losses_by_characters_and_counts_clipping() -> None:
 def test_meter_refuses_what_is_no_interval(shape: tuple[int, ...]) -> None:
     """A checkpoint with a right digest may still hold anything."""
     with pytest.raises(ValueError, match="one of each kind per step"):
-        Meter(1.0).load_state_dict({"losses": torch.zeros(shape), "norms": torch.zeros(2), "characters": [1, 1]})
+        Meter(1.0).load_state_dict(
+            {"losses": torch.zeros(shape), "norms": torch.zeros(2), "characters": [1, 1]}, torch.device("cpu")
+        )
+
+
+def test_meter_goes_on_where_the_steps_measure() -> None:
+    """A checkpoint is read on the CPU, whatever device it was saved from."""
+    meter = Meter(1.0)
+    meter.add(StepStats(torch.tensor(1.0), torch.tensor(1.0), 10))
+    moved = Meter(1.0)
+    moved.load_state_dict(meter.state_dict(), torch.device("meta"))
+    moved.add(StepStats(torch.zeros((), device="meta"), torch.zeros((), device="meta"), 10))
+    state = moved.state_dict()
+    assert {state[name].device.type for name in ("losses", "norms")} == {"meta"}
 
 
 @pytest.mark.parametrize(

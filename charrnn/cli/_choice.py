@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 from functools import reduce
 from operator import getitem
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from charrnn.cli._terminal import say
+from charrnn.config.library import name_from
 
 if TYPE_CHECKING:
     from charrnn.config.schema import Config
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from charrnn.training.ranks import Ranks
     from charrnn.training.session import Session
 
-LONGEST_NAME = 100
 HIGHEST_LR = 1000.0  # that the schema takes: no min_lr is above it
 
 
@@ -85,7 +84,7 @@ class Request:
         text = encode_corpus(find_corpus(corpus, places), corpus, places)
         entropies = baselines(text.ids, len(text.vocabulary))
         choice = self._choice(text, entropies)
-        config = self._completed(choice, run_name(text.name))
+        config = self._completed(choice, name_from(text.name))
         session = session_on(config, text, entropies, measure_threads=measure_threads, ranks=ranks)
         session.chosen = tuple(choice.reasons)
         for number, reason in enumerate(choice.reasons):
@@ -105,13 +104,3 @@ class Request:
         first, end = text.spans["val"]
         read = min(end - first, config.run.eval_characters)
         return choose(Facts(characters, read, len(text.vocabulary), speeds), asked)
-
-
-def run_name(text: str) -> str:
-    """A name for the run folder from the name of a text: what ``run.name`` takes.
-
-    ``my text (1).txt`` becomes ``my-text-1``.
-    """
-    stem = Path(text).stem
-    kept = "".join(c if c.isalpha() or c.isdecimal() or c in "_.+" else " " for c in stem)
-    return "-".join(kept.split()).lstrip(".+-")[:LONGEST_NAME] or "text"

@@ -96,7 +96,7 @@ def new_search(
     from charrnn.config.library import find_config, stem_of_config
     from charrnn.studies.swarm.memory import open_storage, require_optuna
     from charrnn.studies.swarm.plan import load_base
-    from charrnn.studies.swarm.space import read_groups
+    from charrnn.studies.swarm.space import from_anywhere, read_groups
 
     require_optuna()
     file, groups = find_config(name), read_groups(vary, space)
@@ -112,8 +112,9 @@ def new_search(
     from charrnn.text.places import Places
 
     refuse_unwritable(Path(config.run.out))
-    words = ["--config", name, *(word for one in assignments for word in ("--set", one))]
-    words += as_words({option: options[option] for option in ("data", "seed", "device")})
+    words = ["--config", from_anywhere(name), *(word for one in assignments for word in ("--set", one))]
+    words += as_words({option: options[option] for option in ("seed", "device")})
+    words += as_words({"data": from_anywhere(options["data"])})
     if storage is not None:
         storage = _from_anywhere(storage)
         open_storage(storage)  # found out before a folder is made
@@ -215,7 +216,7 @@ def describe(results: dict[str, Any]) -> str:
     different = list({json.dumps(one["settings"]): one for one in reversed(trials)}.values())[::-1]
     names = [" ".join(name.rsplit(".", 1)[-1] for name in setting["names"]) for setting in results["settings"]]
     heads = ["number", *names, "bees", "median", "diverged", ""]
-    rows = [[str(one["number"] + 1), *one["labels"], *_outcome(one)] for one in different[:ROWS]]
+    rows = [[str(one["number"]), *one["labels"], *_outcome(one)] for one in different[:ROWS]]
     widths = [max(map(len, column)) for column in zip(heads, *rows, strict=True)]
     lines = ["  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)) for row in (heads, *rows)]
     if len(different) > ROWS:

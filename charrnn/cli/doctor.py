@@ -164,7 +164,8 @@ def describe(examination: Examination) -> str:
         "  characters back " + "".join(f"{k:>9}" for k in shown),
         "  gradient        " + "".join(f"{profile[k]:>9.1e}" for k in shown),
         "",
-        "Loss on unseen text by the characters read before, from a cold start and from a carried state:",
+        f"Loss on {'unseen text' if examination.is_unseen else 'the training text (validation: too short for this)'} "
+        "by the characters read before, from a cold start and from a carried state:",
         "  characters      " + "".join(f"{k:>9}" for k in shown),
         *(
             f"  {name:16}" + "".join(f"{_around(curve, k):>9.3g}" for k in shown)

@@ -10,12 +10,14 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from charrnn.cli._openmp import tune_openmp
-from charrnn.cli._options import checkpoint_option, data_option, device_option
-from charrnn.errors import Interrupted
+from charrnn.cli._options import checkpoint_option, data_option, device_option, set_option
+from charrnn.errors import Interrupted, UsageError
 
 if TYPE_CHECKING:
     from charrnn.text.vocabulary import OnUnknown
     from charrnn.training.scoring import Report
+
+HOW_TO_READ = ("corpus.encoding", "corpus.glob", "corpus.split")
 
 
 @click.command(name="eval", short_help="Loss on a text, from a carried and from a cold state.")
@@ -33,6 +35,7 @@ if TYPE_CHECKING:
     show_default=True,
     help="Characters of --data that the model does not know.",
 )
+@set_option
 @device_option
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def evaluate(
@@ -40,6 +43,7 @@ def evaluate(
     data: str | list[str] | None,
     split: str | None,
     on_unknown: OnUnknown,
+    assignments: tuple[str, ...],
     device: str | None,
     as_json: bool,
 ) -> None:
@@ -49,7 +53,11 @@ def evaluate(
     Examples:
       charrnn eval --checkpoint runs/shakespeare
       charrnn eval --checkpoint runs/shakespeare --data sonnets.txt --json
+      charrnn eval --checkpoint runs/shakespeare --data old.txt --set corpus.encoding=latin-1
     """
+    for one in assignments:
+        if data is None or one.partition("=")[0].strip() not in HOW_TO_READ:
+            raise UsageError(f"--set {one}: give {', '.join(HOW_TO_READ)} only: how --data is read")
     tune_openmp()
     from charrnn.cli._interrupts import Interrupts
     from charrnn.runs.saved import load_model
@@ -59,7 +67,7 @@ def evaluate(
 
     saved = load_model(checkpoint, choose_device(device or "auto"))
     with Interrupts() as interrupts:
-        report = score_model(saved, Places.from_environment(), data, split, on_unknown, interrupts)
+        report = score_model(saved, Places.from_environment(), data, assignments, split, on_unknown, interrupts)
     if report is None:
         raise Interrupted("interrupted", interrupts.received or 0)
     click.echo(json.dumps(report.to_dict()) if as_json else _table(report))

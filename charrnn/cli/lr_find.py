@@ -143,7 +143,11 @@ def _keep(finding: Finding, session: Session, file: Path, write: bool, changed: 
         if text is None:  # the settings are not those of a file alone, or it is written in a strange way
             training = config.training.model_copy(update={"lr": finding.lr})
             text = dump_config(config.model_copy(update={"training": training}))
-    return keep_finding(finding, config, config.run.name or stem_of_config(file), text)
+    name = config.run.name or stem_of_config(file)
+    folder = keep_finding(finding, config, name, text)
+    if text is not None:
+        say(f"Config:  {folder / name}.yaml, with that rate")
+    return folder
 
 
 def describe(finding: Finding) -> str:

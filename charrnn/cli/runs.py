@@ -141,7 +141,7 @@ def path(name: str | None, out: Path) -> None:
 @click.argument("run", type=click.Path(path_type=Path), shell_complete=runs_in)
 @click.argument("text")
 def note(run: Path, text: str) -> None:
-    """Say what the run folder RUN is about; an empty TEXT takes the note away. Its config.yaml keeps it.
+    """Say what RUN, a folder or a name in runs/, is about; an empty TEXT takes the note away. Its config.yaml keeps it.
 
     \b
     Example:
@@ -151,11 +151,12 @@ def note(run: Path, text: str) -> None:
     from charrnn.runs.amending import amend
     from charrnn.runs.directory import RunFolder
     from charrnn.runs.lock import FolderLock
-    from charrnn.runs.shelf import kind_of
+    from charrnn.runs.shelf import DEFAULT, kind_of
 
-    if kind_of(run) != "run":
+    place = run if run.exists() or run.parent != Path() else DEFAULT / run
+    if kind_of(place) != "run":
         raise UsageError(f"{run}: is no run folder; 'charrnn runs ls' lists the runs")
-    folder = RunFolder(run)
+    folder = RunFolder(place)
     with FolderLock(folder):
         amend(folder, options=[NamedOverride(("run", "note"), text or None, "the note")])
 

@@ -250,7 +250,9 @@ def describe(results: dict[str, Any]) -> str:
 def summary_cells(summary: dict[str, Any]) -> Sequence[str]:
     """Count, median, quartiles and share diverged of a swarm as they are shown."""
     low, high = (("inf" if one is None else format_loss(one)) for one in summary["quartiles"])
-    median = "diverged" if summary["median"] is None else format_loss(summary["median"])
+    failed = all(bee["status"] == "failed" for bee in summary["bees"])
+    none = "failed" if failed and summary["bees"] else "diverged"
+    median = none if summary["median"] is None else format_loss(summary["median"])
     return (
         str(summary["count"]),
         median,

@@ -28,8 +28,6 @@ if TYPE_CHECKING:
     from charrnn.training.ranks import Ranks
     from charrnn.training.session import Session
 
-STAYS = "are for a new run; one that goes on stays in its folder: leave them out"
-
 
 @click.command(short_help="Train a network, or go on with a run.")
 @config_option
@@ -99,6 +97,8 @@ def _refuse_contradictions(
             "('charrnn config ls'), or --resume RUN to go on with a run"
         )
     if resume is not None and (options["name"] is not None or options["out"] is not None):
+        from charrnn.runs.amending import STAYS
+
         raise UsageError(f"--name and --out {STAYS}")
     if resume is not None and dry_run:
         raise UsageError("--dry-run looks at a new run; leave out --resume, or give --config instead")
@@ -127,10 +127,12 @@ def _new(
     locks.enter_context(courtesy())
     if dry_run:
         with scratch_places(Places.from_environment()) as places:
-            show_dry_run(make(places, threads_are_open(), ranks))
+            session = make(places, threads_are_open(), ranks)
+            _refuse_missing_places(session.config)
+            show_dry_run(session)
         return None
     session = make(Places.from_environment(), threads_are_open(), ranks)
-    _refuse_missing_tracker(session.config)
+    _refuse_missing_places(session.config)
     describe(session)
     locks.enter_context(FolderLock(start_run(session, run_name)))
     return session
@@ -145,6 +147,7 @@ def _configured(
 
     file = find_config(name)
     config = load_config(file, assignments, options)
+    _refuse_missing_places(config)
 
     def make(places: Places, measure_threads: bool, ranks: Ranks | None) -> Session:
         from charrnn.training.session import new_session
@@ -165,7 +168,7 @@ def _resumed(
     ranks: Ranks | None,
 ) -> Session | None:
     from charrnn.config.loader import revise_config
-    from charrnn.runs.amending import amend_resumed, with_kept_note
+    from charrnn.runs.amending import amend_resumed, refuse_moving, with_kept_note
     from charrnn.runs.directory import folder_of
     from charrnn.runs.keeping import find_state
     from charrnn.runs.lock import FolderLock
@@ -182,8 +185,7 @@ def _resumed(
         warn(f"going on from {found.file.name} instead, the newest that is whole")
     kept = with_kept_note(config_in(found), folder)
     config = revise_config(kept, assignments, overrides(**options))
-    if (config.run.name, config.run.out) != (kept.run.name, kept.run.out):
-        raise UsageError(f"run.name and run.out {STAYS}")
+    refuse_moving(kept, config)
     _refuse_missing_tracker(config)
     session = resume_session(folder, found, config, Places.from_environment(), inexact, ranks)
     amend_resumed(folder, session.config, goes_on=not session.score.finished)
@@ -196,6 +198,14 @@ def _resumed(
         return None
     say(f"Going on with {path} at step {session.trainer.steps:,}")
     return session
+
+
+def _refuse_missing_places(config: Config) -> None:
+    """Raises UsageError where a new run could not be kept, or not be watched as it wants."""
+    from charrnn.runs.directory import refuse_unwritable
+
+    refuse_unwritable(Path(config.run.out))
+    _refuse_missing_tracker(config)
 
 
 def _refuse_missing_tracker(config: Config) -> None:
@@ -217,7 +227,7 @@ def _train(session: Session, ranks: Ranks | None, live: bool) -> None:
         _reporting(session, live) as reporter,
     ):
         outcome = Loop(session, PacedReporter(reporter, pace_of(session)), interrupts).run()
-    if interrupts.received is not None:
+    if interrupts.received is not None and not session.score.finished:
         raise Interrupted(
             f"interrupted at step {session.trainer.steps:,}, saved; to go on: "
             f"charrnn train --resume {shlex.quote(str(session.folder.path))}",
@@ -229,15 +239,10 @@ def _train(session: Session, ranks: Ranks | None, live: bool) -> None:
 @contextmanager
 def _reporting(session: Session, live: bool) -> Iterator[Reporter]:
     """What a person sees, and what the run's tracker does."""
-    view = _view(session, live)
-    with view:
-        if session.config.run.tracker != "tensorboard":
-            yield view
-            return
-        from charrnn.training.tracking import TrackedReporter
+    from charrnn.training.tracking import tracked
 
-        with TrackedReporter(view, session) as tracked:
-            yield tracked
+    with _view(session, live) as view, tracked(view, session) as reporter:
+        yield reporter
 
 
 def _view(session: Session, live: bool) -> LiveReporter | TerminalReporter:

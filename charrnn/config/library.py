@@ -8,6 +8,7 @@ from pathlib import Path
 from charrnn.errors import ConfigError
 
 PACKAGE = Path(__file__).resolve().parent.parent
+LONGEST_NAME = 100
 
 
 def shipped(kind: str) -> Path:
@@ -46,6 +47,16 @@ def stem_of_config(file: Path) -> str:
     """What is made from a config is called after its file; from that of a run, after the run."""
     is_of_run = file.name == "config.yaml" and is_folder(file.parent / "checkpoints")
     return file.absolute().parent.name if is_of_run else file.stem
+
+
+def name_from(text: str) -> str:
+    """A name for the run folder from the name of a text: what ``run.name`` takes.
+
+    ``my text (1).txt`` becomes ``my-text-1``.
+    """
+    stem = Path(text).stem
+    kept = "".join(c if c.isalpha() or c.isdecimal() or c in "_.+" else " " for c in stem)
+    return "-".join(kept.split()).lstrip(".+-")[:LONGEST_NAME] or "text"
 
 
 def is_file(path: Path) -> bool:

@@ -77,8 +77,8 @@ class CorpusConfig(Section):
         "**/*.txt", description="which files of a folder are taken, in sorted order"
     )
     encoding: str = Field("utf-8", description="text encoding, read strictly")
-    fallback: str | None = Field(
-        None, description="corpus to use where a named corpus cannot be downloaded; null to fail instead"
+    fallback: Annotated[str | None, BeforeValidator(refuse_unwritable)] = Field(
+        None, min_length=1, description="corpus to use where a named corpus cannot be downloaded; null to fail instead"
     )
     vocabulary: Literal["characters", "bytes"] = Field(
         "characters", description="one symbol per code point, or one per byte (always 256)"
@@ -96,7 +96,7 @@ class CorpusConfig(Section):
     @classmethod
     def _source_is_given(cls, value: str | list[str]) -> str | list[str]:
         if not value or (isinstance(value, list) and "" in value):
-            raise ValueError("name a corpus, a file or a folder")
+            raise ValueError("give the name of a corpus, a file or a folder")
         return value
 
     @field_validator("split")

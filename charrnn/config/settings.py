@@ -21,7 +21,7 @@ MAX_DEPTH = 20
 YAML_TAG = "tag:yaml.org,2002:"
 COLLECTION_TAGS = {YAML_TAG + "map", YAML_TAG + "seq"}
 LARGEST_NUMBER = 2**63
-LEADING_ZEROS = re.compile(r"^[-+]?0\d+$")
+LEADING_ZEROS = re.compile(r"^[-+]?0[\d_]+$")
 YAML_ADVICE = {
     r"'\t'": "use spaces to indent",
     "another document": "put each in a file of its own",
@@ -35,7 +35,7 @@ class YamlLoader(yaml.SafeLoader):
     def construct_yaml_int(self, node: yaml.ScalarNode) -> int:
         """The number of an integer; zeros before it mean nothing."""
         zeros = LEADING_ZEROS.match(node.value)
-        return int(node.value) if zeros else int(super().construct_yaml_int(node))
+        return int(node.value.replace("_", "")) if zeros else int(super().construct_yaml_int(node))
 
 
 class QuickLoader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
@@ -173,7 +173,8 @@ def apply_override(settings: Settings, assignment: str, option: str = "--set") -
         return
     path = tuple(keys)
     try:
-        node = yaml.compose(text, Loader=YamlLoader)
+        # An alias in YAML, which no setting can be: so it is a pattern of file names.
+        node = yaml.compose(f"'{text}'" if text.startswith("*") and "'" not in text else text, Loader=YamlLoader)
     except (yaml.YAMLError, RecursionError, ValueError, OverflowError) as error:
         cause = getattr(error, "problem", None) or str(error).splitlines()[0]
         settings.problems.append(f"{place}: not a YAML value: {cause}; put text in quotes")

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import EngFormatter, LogLocator, NullFormatter, StrMethodFormatter
 
-from charrnn.plots.figures import BLUE, GREEN, GREY, ORANGE, PURPLE, RED, named_legend, new_figure
+from charrnn.plots.figures import BLUE, GREEN, GREY, ORANGE, PURPLE, RED, count_steps, named_legend, new_figure
 
 COLOURS = (BLUE, ORANGE, GREEN, RED, PURPLE, GREY)
 STYLES = ("-", "--", ":")  # one for each time round the colours
@@ -41,7 +41,10 @@ def draw_curves(
         loss_axis(axis, [loss for one in curves for points in one for _, loss in points])
         axis.set_ylabel(f"{name} loss, nats/char" + ("\n(thin: each bee, bold: median)" if several else ""))
     axes[-1].set_xlabel("characters read (steps x batch_size x seq_len)" if in_characters else "step")
-    axes[-1].xaxis.set_major_formatter(EngFormatter() if in_characters else StrMethodFormatter("{x:,.0f}"))
+    if in_characters:
+        axes[-1].xaxis.set_major_formatter(EngFormatter())
+    else:
+        count_steps(axes[-1])
     axes[-1].set_xlim(left=0)
     handles = [Line2D([], [], linewidth=2, **look(number)) for number in range(len(labels))]
     columns = max(1, min(3, LEGEND_WIDTH // (max(map(len, labels)) + 6)))

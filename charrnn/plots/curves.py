@@ -12,11 +12,11 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import EngFormatter, StrMethodFormatter
+from matplotlib.ticker import EngFormatter
 
 from charrnn.errors import CheckpointError
 from charrnn.plots.compare import look, loss_axis
-from charrnn.plots.figures import BLUE, GREEN, GREY, ORANGE, PURPLE, RED, named_legend, new_figure, wrapped
+from charrnn.plots.figures import BLUE, GREEN, GREY, ORANGE, PURPLE, RED, count_steps, named_legend, new_figure, wrapped
 from charrnn.runs.metrics import Row
 from charrnn.runs.run import Run
 
@@ -58,7 +58,7 @@ def draw_runs(
     if log_loss:
         axes[0].set_yscale("log")
     axes[-1].set_xlabel("step")
-    axes[-1].xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
+    count_steps(axes[-1])
     axes[-1].set_xlim(left=0)
     _legend(figure, runs, labels)
     return figure

@@ -17,7 +17,7 @@ from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.font_manager import findfont, get_font
-from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter, StrMethodFormatter
 
 from charrnn.errors import UsageError
 from charrnn.runs.files import write_atomically
@@ -71,13 +71,19 @@ def wrapped(text: str, inches: float, size: float, most: int = 3) -> str:
     return textwrap.fill(" ".join(words), width, max_lines=most, placeholder="…")
 
 
+def count_steps(axis: Axes) -> None:
+    """Whole numbers along the bottom, with their thousands told apart."""
+    axis.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axis.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
+
+
 def rate_axes(axes: list[Axes], low: float, high: float) -> None:
     """A common log axis of learning rates: rates below the last plot, powers of ten above the first."""
     bottom, top = axes[-1], axes[0]
     bottom.set_xscale("log")
     bottom.set_xlim(low / 1.3, high * 1.3)
     bottom.xaxis.set_major_locator(LogLocator(subs=(1.0, 3.0)))
-    bottom.xaxis.set_major_formatter(FuncFormatter(lambda rate, _: f"{rate:.1g}"))
+    bottom.xaxis.set_major_formatter(FuncFormatter(lambda rate, _: f"{float(f'{rate:.1g}'):g}"))
     bottom.xaxis.set_minor_formatter(NullFormatter())
     bottom.set_xlabel("learning rate")
     powers = top.secondary_xaxis("top")

@@ -76,7 +76,7 @@ def _draw_cell(axis: Axes, one: Place, norm: Normalize | None) -> None:
         text, ink = short_number(median), "black" if _luminance(colour) > 0.18 else "white"
     axis.add_patch(cell)
     if share:
-        text += f"\n{100 * share:.2g} % div."
+        text += f"\n{100 * share:.0f} % div."
     back = {"facecolor": "#e8e8e8", "linewidth": 0, "pad": 1.5} if median is None else None
     axis.text(one.column, one.row, text, ha="center", va="center", fontsize=SIZE, color=ink, bbox=back)
 

@@ -8,9 +8,11 @@ from contextlib import suppress
 from charrnn.config.loader import dump_config, load_config, revise_config
 from charrnn.config.schema import Config
 from charrnn.config.settings import NamedOverride
-from charrnn.errors import CharRNNError, ConfigError
+from charrnn.errors import CharRNNError, ConfigError, UsageError
 from charrnn.runs.directory import RunFolder
 from charrnn.runs.files import write_atomically
+
+STAYS = "are for a new run; one that goes on stays in its folder: leave them out"
 
 
 def with_kept_note(config: Config, folder: RunFolder) -> Config:
@@ -21,6 +23,12 @@ def with_kept_note(config: Config, folder: RunFolder) -> Config:
     except ConfigError:
         return config
     return _with_note(config, note)
+
+
+def refuse_moving(kept: Config, asked: Config) -> None:
+    """Raises UsageError where a run that goes on would be put elsewhere."""
+    if (kept.run.name, kept.run.out) != (asked.run.name, asked.run.out):
+        raise UsageError(f"run.name and run.out {STAYS}")
 
 
 def amend(folder: RunFolder, assignments: Iterable[str] = (), options: Iterable[NamedOverride] = ()) -> None:

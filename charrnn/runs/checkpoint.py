@@ -1,7 +1,7 @@
 """The checkpoint format: one safetensors file, no pickle, with a digest over everything in it.
 
 A state is a nested dict of tensors and plain values. Tensors become safetensors entries named by their path
-(``trainer.model.decoder.bias``); plain values become one JSON text in the header's metadata. This module knows
+(``trainer/model/decoder.bias``); plain values become one JSON text in the header's metadata. This module knows
 nothing of models or optimizers.
 """
 

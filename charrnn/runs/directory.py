@@ -131,20 +131,24 @@ def refuse_unwritable(out: Path) -> None:
     Raises:
         UsageError: it cannot.
     """
-    nearest = next(path for path in (out, *out.absolute().parents) if path.exists())
+    try:
+        nearest = next(path for path in (out, *out.absolute().parents) if path.exists())
+    except OSError as error:  # a name that no folder can have
+        raise UsageError(f"{out}: cannot make a folder: {error.strerror}; choose another with --out") from error
     if not nearest.is_dir() or not os.access(nearest, os.W_OK):
         raise UsageError(f"{out}: cannot make a folder: {nearest} cannot be written; choose another with --out")
 
 
 def find_checkpoint(path: Path) -> Path:
-    """The checkpoint file for a path given by the user: the file itself, or a run folder's best (else last) one.
+    """The checkpoint file for a path given by the user: the file itself, or a run folder's best, else last, else newest
+    older one.
 
     Raises:
         CheckpointError: there is none.
     """
     if is_folder(path):
         folder = RunFolder.open(path)
-        return folder.best if folder.best.exists() else folder.last
+        return next(file for file in (folder.best, folder.last, *folder.all_older()) if file.exists())
     if not is_file(path):
         raise CheckpointError(f"{path}: no such checkpoint or run folder; 'charrnn train' prints where a run is kept")
     return path

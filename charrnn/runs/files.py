@@ -176,7 +176,7 @@ class GrowingFile:
         self._cut_tail()
         try:
             _write_all(self._descriptor, self._pending)
-        except OSError:
+        except BaseException:  # Ctrl-C, too, which may come when all is written and not yet counted
             self._has_tail = True  # half a line, perhaps
             with suppress(OSError):
                 self._cut_tail()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,14 +29,32 @@ class Keeper:
         self.folder = folder
         self.keep = keep
         self.before_writing = before_writing
-        self.step_of_last = step_of_last(folder)  # None where there is no whole one to keep
-        self._best: bytes | None = None
+        self.step_of_last = step_of(folder.last)  # None where there is no whole one to keep
+        self._best: tuple[bytes, int] | None = None
         self._last: tuple[bytes, int] | None = None
 
     def save_best(self, state: State) -> None:
         """Write the best checkpoint, and one that waits; raises as ``save_last``."""
-        self._best = pack(state)
+        self._best = pack(state), state["trainer"]["steps"]
         self._write()
+
+    def taken_back(self, step: int, best_step: int) -> None:
+        """The run goes on from ``step``, where its best one was that of ``best_step``: what came later is of another
+        time line. A later best checkpoint becomes an older one, as far as the disk lets it."""
+        if self._best is not None and self._best[1] != best_step:
+            self._best = None
+        if self.step_of_last is None or step >= self.step_of_last:
+            return
+        found, own = step_of(self.folder.best), self.folder.older(best_step)
+        if found is None or found <= step:
+            return
+        with suppress(OSError):
+            if not self.folder.older(found).exists():
+                _link_or_copy(self.folder.best, self.folder.older(found))
+            if step_of(own) == best_step:
+                files.write_atomically(self.folder.best, own.read_bytes())
+            else:
+                files.disk.unlink(self.folder.best)
 
     def save_last(self, state: State, step: int) -> None:
         """Write the newest checkpoint, and one that waits.
@@ -49,7 +68,7 @@ class Keeper:
     def _write(self) -> None:
         self.before_writing()
         if self._best is not None:
-            files.write_atomically(self.folder.best, self._best)
+            files.write_atomically(self.folder.best, self._best[0])
             _verify(self.folder.best)
             self._best = None
         if self._last is not None:
@@ -101,6 +120,12 @@ class Found:
         except (LookupError, TypeError, ValueError):
             return 0
 
+    @property
+    def is_of_the_end(self) -> bool:
+        """Whether it was saved in a training's last evaluation, after which only the last checkpoint is written."""
+        score = self.state.get("score")
+        return isinstance(score, dict) and bool(score.get("finished"))
+
 
 def find_state(folder: RunFolder, path: Path) -> Found:
     """What to go on from: the newest whole checkpoint of a run folder; or the one named, if ``path`` is one.
@@ -111,23 +136,29 @@ def find_state(folder: RunFolder, path: Path) -> Found:
     return newest_whole(folder) if path == folder.path else Found(path, read_checkpoint(path), [])
 
 
-def step_of_last(folder: RunFolder) -> int | None:
-    """The step of the last checkpoint; None if there is none, or it is damaged."""
+def step_of(file: Path) -> int | None:
+    """The step of a checkpoint; None if there is none, or it is damaged."""
     try:
-        return int(read_checkpoint(folder.last)["trainer"]["steps"])
+        return int(read_checkpoint(file)["trainer"]["steps"])
     except (CheckpointError, KeyError, TypeError):
         return None
 
 
-def newest_whole(folder: RunFolder) -> Found:
-    """The last checkpoint, or where that is missing or damaged the one written last of all others that are whole.
+def newest_whole(folder: RunFolder, best_step: int | None = None) -> Found:
+    """The last checkpoint, or the best one if that is of a later step; where the last is missing or damaged, the one
+    written last of all others that are whole. A best one of the end is not gone on from: the last would never come.
+
+    ``best_step``, if it is known, is the run's own: another best one is left from another time line.
 
     Raises:
         CheckpointError: there is none.
     """
     damaged: list[str] = []
     if last := _whole(folder.last, damaged):
-        return last
+        best = _whole(folder.best, [])
+        if best is None or best.step <= last.step or best_step not in (None, best.step) or best.is_of_the_end:
+            return last
+        return best
     others = [
         found for path in (*folder.all_older(), folder.best) if path.exists() and (found := _whole(path, damaged))
     ]
@@ -142,16 +173,3 @@ def _whole(path: Path, damaged: list[str]) -> Found | None:
     except CheckpointError as error:
         damaged.append(str(error))
         return None
-
-
-def whole_to_go_back_to(folder: RunFolder, best_step: int) -> Found:
-    """Where a run that diverged goes back to: the last checkpoint, or its best one if that is of a later step.
-
-    ``best_step`` is that of the run: another best one is left from before the run itself was taken back.
-
-    Raises:
-        CheckpointError: there is none.
-    """
-    newest = newest_whole(folder)
-    best = _whole(folder.best, [])
-    return best if best is not None and newest.step < best.step == best_step else newest

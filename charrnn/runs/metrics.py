@@ -9,7 +9,7 @@ and the doctor. Every ``run.log_every`` steps ``charrnn train`` writes
     train_loss_max       the largest loss of one step since then
     lr                   learning rate of the last step
     grad_norm            global gradient norm before clipping, mean over the steps since the last line
-    grad_norm_median     and their median
+    grad_norm_median     and their median (of an even number the lower of the two in the middle)
     grad_norm_p99        and their 99th percentile
     clipped              share of these steps whose gradient was clipped
     chars_per_sec        training characters per second of training time, since the last line
@@ -31,7 +31,9 @@ state), with ``sample``, what the network then wrote (``run.sample_length`` char
 ``val_loss_cold``. After a rollback (``training.on_divergence``) a line with
 ``step``, ``epoch``, ``seconds``, ``rollback`` (their number so far) and ``lr_factor`` (what is left of the rate).
 Where training diverges, the last line has ``step``, ``epoch``, ``seconds`` and ``steps_not_finite``: how many since the
-line before it had a loss or gradient norm that was not a number.
+line before it had a loss or gradient norm that was not a number; or, where that was seen on the validation text, a
+``val_loss`` that is null. A training that was interrupted ends with ``step``, ``epoch``, ``seconds`` and
+``interrupted``, until it goes on.
 """
 
 from __future__ import annotations

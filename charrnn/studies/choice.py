@@ -66,7 +66,7 @@ EVALUATION_SHARE = 0.05  # of the time, at most
 EVALUATION_SPEED = 1.5  # characters read by an evaluation while training reads one
 EVALUATION_SECONDS = 0.3  # on top: the sample, the checkpoint
 MOST_EVALUATIONS = 20
-LOG_SECONDS = 1.0
+RHYTHM = {"log_every": 1.0, "save_every": 30.0}  # seconds
 
 
 @dataclass(frozen=True)
@@ -142,7 +142,7 @@ def choose(facts: Facts, asked: Asked) -> Choice:
             "state_reset": STATE_RESET,
             **({} if ends(asked) else {"max_time": DEFAULT_SECONDS}),
         },
-        "run": {"log_every": plan.log_every, "eval_every": plan.eval_every},
+        "run": {"eval_every": plan.eval_every} | {name: plan.steps_in(seconds) for name, seconds in RHYTHM.items()},
     }
     return Choice(_free(values, asked), list(_reasons(plan)))
 
@@ -238,10 +238,9 @@ class _Plan:
         """Of AdamW; in other optimizers the same number is a penalty in the gradient, and another thing."""
         return WEIGHT_DECAY if self.optimizer == "adamw" else 0.0
 
-    @property
-    def log_every(self) -> int:
-        """Steps between two lines of metrics."""
-        return one_digit(self.speed / (self.batch_size * self.seq_len) * LOG_SECONDS, math.floor)
+    def steps_in(self, seconds: float) -> int:
+        """About as many as are taken in so many seconds."""
+        return one_digit(self.speed / (self.batch_size * self.seq_len) * seconds, math.floor)
 
     @property
     def evaluations(self) -> int:

@@ -144,7 +144,9 @@ def contrast(reference: Side, other: Side) -> Contrast:
         sum(differences.values()) / len(differences) if differences and comparable else None,
         interval,
         f"diverges {often} often" if p < CERTAIN else None,
-        _verdict(len(pairs), len(differences), interval, _more_seeds(other), _waits(reference, other))
+        _verdict(
+            len(pairs), len(differences), interval, _more_seeds(_fewer(reference, other)), _waits(reference, other)
+        )
         if comparable
         else "no verdict: the losses do not compare",
     )
@@ -157,6 +159,12 @@ def _final(side: Side) -> dict[int, float]:
 def _waits(*sides: Side) -> bool:
     """Whether both have a seed of which one has no validation loss yet."""
     return bool(set.intersection(*({one.seed for one in side.trainings} for side in sides)))
+
+
+def _fewer(reference: Side, other: Side) -> Side:
+    """The side that wants more seeds; the other one where both have as many, or only that is a swarm."""
+    is_fewer = len(reference.trainings) < len(other.trainings)
+    return reference if reference.is_swarm and (is_fewer or not other.is_swarm) else other
 
 
 def _more_seeds(side: Side) -> str:

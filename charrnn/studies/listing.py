@@ -48,7 +48,7 @@ def list_runs(folder: Path) -> tuple[list[Listed], int]:
         UsageError: the folder cannot be read.
     """
     found, others = entries(folder)
-    listed = [_listed(entry) for entry in found]
+    listed = [one for entry in found if (one := _listed(entry))]
     return sorted(listed, key=lambda one: (-one.modified, one.name)), others
 
 
@@ -81,10 +81,13 @@ def _own(run: Run, base: dict[str, Any]) -> dict[str, Any]:
     return dict(sorted(changed.items(), key=lambda item: item[0].startswith(RUN_SETTINGS)))
 
 
-def _listed(entry: Entry) -> Listed:
+def _listed(entry: Entry) -> Listed | None:
+    """None for what went away in the meantime."""
     try:
         return _listed_run(entry) if entry.kind == "run" else _listed_other(entry)
     except (UsageError, OSError) as error:
+        if not entry.path.exists():
+            return None
         cause = str(error).removeprefix(f"{entry.path}/").splitlines()[0]
         return Listed(entry.name, entry.kind, "damaged", entry.modified, remark=cause)
 

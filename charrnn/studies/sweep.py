@@ -19,6 +19,7 @@ from charrnn.training.trainer import Trainer
 Curve = NDArray[np.float64]
 SMOOTHING = 0.98
 DIVERGED_ABOVE = 4.0  # times the smallest smoothed loss, fastai's rule
+NOTHING = 0.01  # nats: below it a loss has nowhere to fall, and four times it is noise
 MARGIN = 1.02  # times the unigram entropy: a loss that wavers about it has not diverged
 FEWEST_DIFFERENCES = 5  # losses that tell how much they waver
 SKIPPED_AT_START = 0.1  # share of the points: the rate is too small to move anything yet
@@ -84,7 +85,7 @@ def why_diverged(losses: Sequence[float], grad_norm: float, ceiling: float) -> s
     if not (math.isfinite(losses[-1]) and math.isfinite(grad_norm)):
         return "the loss or the gradient norm is not finite"
     smoothed = smooth(losses)
-    if smoothed[-1] > DIVERGED_ABOVE * smoothed.min():
+    if smoothed[-1] > DIVERGED_ABOVE * max(smoothed.min(), NOTHING):
         return f"the smoothed loss exceeds {DIVERGED_ABOVE:g} times its minimum"
     if len(losses) >= FEWEST_DIFFERENCES and math.isfinite(ceiling):
         clear = np.maximum((MARGIN - 1) * ceiling, 3 * _standard_errors(losses))

@@ -13,6 +13,7 @@ Shapes: B streams, T window length, N characters.
 
 from __future__ import annotations
 
+import math
 import operator
 from typing import Any
 
@@ -78,6 +79,11 @@ class Streams:
         both = torch.from_numpy(self._columns(self.position, size + 1).astype(np.int64))
         self.position += size
         return both[:, :-1], both[:, 1:]
+
+    def windows_in(self, epochs: float) -> int:
+        """Windows of full length, and a short one at the end of each pass, in so many passes."""
+        whole = int(epochs)
+        return whole * math.ceil(self.length / self.seq_len) + math.ceil((epochs - whole) * self.length / self.seq_len)
 
     def _columns(self, first: int, count: int) -> Ids:
         """Some columns of all rows, (B, count), copied with many that follow.

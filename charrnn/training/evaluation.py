@@ -71,7 +71,7 @@ def evaluate(
     count = end - first
     if count <= 0:
         return Evaluation(math.nan, 0)
-    streams = min(max(count // CHARACTERS_PER_STREAM, 1), MAX_STREAMS)
+    streams = min(max(min(count, max_characters or count) // CHARACTERS_PER_STREAM, 1), MAX_STREAMS)
     length = math.ceil(count / streams)
     starts = first + length * np.arange(streams)
     ends = np.minimum(starts + min(length, math.ceil((max_characters or count) / streams)), end)

@@ -8,6 +8,7 @@ What a person sees is the reporter's business, and whether somebody pressed Ctrl
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Generator, Iterator
 from contextlib import ExitStack, closing, contextmanager
@@ -19,11 +20,10 @@ from charrnn.runs import files
 from charrnn.runs.checkpoint import State
 from charrnn.runs.directory import RunFolder
 from charrnn.runs.files import GrowingFile, remove_unfinished
-from charrnn.runs.keeping import Keeper, whole_to_go_back_to
+from charrnn.runs.keeping import Keeper, newest_whole
 from charrnn.runs.metrics import Row, json_line
-from charrnn.sampling.sampler import sample_text
-from charrnn.training.evaluation import evaluate
-from charrnn.training.schedules import lower_rate
+from charrnn.training.divergence import diverged
+from charrnn.training.look import sample_of, validation_loss
 from charrnn.training.session import Session
 from charrnn.training.trainer import StepStats
 
@@ -85,6 +85,7 @@ class Loop:
         """The same, with every step taken by whoever iterates."""
         with ExitStack() as stack:
             self._open_logs(stack)
+            self.keeper.taken_back(self.session.trainer.steps, self.session.score.best_step)
             self._clock = time.monotonic()
             if self.session.revised or self.keeper.step_of_last != self.session.trainer.steps:
                 self._save()  # so that what is gone back to, or resumed, is this run from its first step here
@@ -113,6 +114,8 @@ class Loop:
                 if outcome is not Outcome.INTERRUPTED:
                     self._finish()
                 self._save()
+                if outcome is Outcome.INTERRUPTED:  # for whoever reads the log: the checkpoint does not know of it
+                    self._append(self.metrics, json_line({**self._position(), "interrupted": True}))
                 return outcome
             except DivergedError as error:
                 self._roll_back(error)
@@ -141,7 +144,7 @@ class Loop:
     def _log_and_evaluate(self) -> None:
         """Do what is due at this step and not done yet. The end of training brings an evaluation of its own."""
         session, run, steps = self.session, self.session.config.run, self.session.trainer.steps
-        if session.meter.characters and steps % run.log_every == 0:
+        if steps % run.log_every == 0 and session.meter.characters:
             self._log()
         evaluated = session.score.last_evaluation == steps
         if steps % run.eval_every == 0 and not evaluated and session.progress < 1:
@@ -184,41 +187,25 @@ class Loop:
         self._refuse_non_finite(whole_state=True)
         with self._not_training():
             known = self.session.score.val_loss_at(self.session.trainer.steps)  # time or patience ends at an evaluation
-            losses = {"val_loss": known or self._validation_loss(carried=True)}
+            losses = {"val_loss": known or validation_loss(self.session, True, self.should_stop)}
             if final:
-                losses["val_loss_cold"] = self._validation_loss(carried=False)
+                losses["val_loss_cold"] = validation_loss(self.session, False, self.should_stop)
             val_loss = losses["val_loss"]
             if val_loss is None or None in losses.values():
                 return  # interrupted: as if it had not been begun
             self._read_clock()
-            sample = self._sample()
+            sample = sample_of(self.session) if math.isfinite(val_loss) else None
+            if sample is None:
+                self._append(self.metrics, json_line({**self._position(), "val_loss": None}))
+                raise diverged(self.session, "a logit on unseen text")
             row = {**self._position(), **losses, **({"sample": sample} if sample else {})}
             self._append(self.metrics, json_line(row))
-            self._append(self.samples, f"--- step {row['step']}, validation {val_loss:.4f} nats/char\n{sample}\n\n")
+            self._append(self.samples, f"--- step {row['step']}, validation {val_loss:.4g} nats/char\n{sample}\n\n")
             is_best = self.session.score.record(self.session.trainer.steps, val_loss)
             self.session.score.finished = final
             if is_best:
                 self._write_checkpoint(self.keeper.save_best)
             self.reporter.evaluated(row, sample)
-
-    def _validation_loss(self, carried: bool) -> float | None:
-        session = self.session
-        trainer = session.trainer
-        result = evaluate(
-            trainer.model,
-            session.text.ids,
-            session.text.spans["val"],
-            trainer.precision,
-            carried=carried,
-            max_characters=session.config.run.eval_characters,
-            should_stop=self.should_stop,
-        )
-        return None if result is None else result.nats_per_char
-
-    def _sample(self) -> str:
-        session = self.session
-        config = session.config.sampling.model_copy(update={"length": session.config.run.sample_length})
-        return sample_text(session.trainer.model, session.text.vocabulary, config, seed=session.trainer.steps)
 
     def _finish(self) -> None:
         """The last log line and the last evaluation, if they are not written already."""
@@ -235,30 +222,25 @@ class Loop:
         if not session.meter.is_finite:
             row = {**self._position(), "steps_not_finite": session.meter.steps_not_finite}
             self._append(self.metrics, json_line(row))
-        lower = " --set ".join(lower_rate(session.config.training, 10 / session.score.lr_factor))
-        raise DivergedError(
-            f"{self.folder.path}: training diverged before step {session.trainer.steps}: loss or gradient norm is not "
-            f"a finite number, at learning rate {session.score.lr:.3g}; the saved checkpoints are intact. "
-            f"Try a lower rate: --set {lower}"
-        )
+        raise diverged(session, "loss or gradient norm")
 
     def _roll_back(self, error: DivergedError) -> None:
         """Go back to the last good checkpoint with a lower rate; the log says so. Raises ``error`` if that is over."""
         session, training = self.session, self.session.config.training
-        score = session.score
-        if training.on_divergence == "stop" or score.rollbacks >= training.max_rollbacks:
+        before = session.score
+        if training.on_divergence == "stop" or before.rollbacks >= training.max_rollbacks:
             raise error
-        seconds, rollbacks, factor = score.seconds, score.rollbacks + 1, score.lr_factor * training.rollback_factor
-        lr = score.lr
-        session.load_state_dict(whole_to_go_back_to(self.folder, score.best_step).state)
+        session.load_state_dict(newest_whole(self.folder, before.best_step).state)
         score = session.score
-        score.seconds, score.rollbacks, score.lr_factor, score.logged_at = seconds, rollbacks, factor, seconds
+        score.go_on_after(before, training.rollback_factor)
+        self.keeper.taken_back(session.trainer.steps, score.best_step)
         self.metrics.cut(score.metrics_length)
         self.samples.cut(score.samples_length)
-        self._append(self.metrics, json_line({**self._position(), "rollback": rollbacks, "lr_factor": factor}))
+        went_back = {"rollback": score.rollbacks, "lr_factor": score.lr_factor}
+        self._append(self.metrics, json_line({**self._position(), **went_back}))
         self.reporter.warned(
-            f"training diverged at learning rate {lr:.3g}: back to step {session.trainer.steps:,}, "
-            f"with the rate times {factor:g} (rollback {rollbacks} of {training.max_rollbacks})"
+            f"training diverged at learning rate {before.lr:.3g}: back to step {session.trainer.steps:,}, "
+            f"with the rate times {score.lr_factor:g} (rollback {score.rollbacks} of {training.max_rollbacks})"
         )
         self._save()
 
@@ -296,5 +278,5 @@ class Loop:
     def _unsaved(self, error: OSError) -> str:
         state = "the checkpoints saved before are intact; make room on the disk, or check the folder's permissions"
         if not self.folder.checkpoints.is_dir():
-            state = "the folder was removed, with all that was saved in it; start a new run"
+            state = "the folder was removed or renamed; go on with it under its new name, or start a new run"
         return f"{self.folder.path}: cannot save: {error.strerror or error}; {state}"

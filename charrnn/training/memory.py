@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import os
 
 from charrnn.config.schema import Config, ModelConfig
 from charrnn.errors import UsageError
-from charrnn.model.weights import GATES
+from charrnn.model.weights import GATES, shapes
 
 BYTES = 4  # of a float32
 NUMBERS_PER_PARAMETER = {"adam": 4, "adamw": 4, "sgd": 3}  # weight, gradient, and what the optimizer keeps
@@ -14,11 +15,7 @@ NUMBERS_PER_PARAMETER = {"adam": 4, "adamw": 4, "sgd": 3}  # weight, gradient, a
 
 def count_parameters(vocab_size: int, config: ModelConfig) -> int:
     """Trainable numbers of a model, without making it."""
-    hidden, gates = config.hidden_size, GATES[config.cell]
-    inputs = [config.embedding_size or vocab_size] + [hidden] * (config.num_layers - 1)
-    layers = sum(gates * hidden * (size + hidden + 2) for size in inputs)
-    decoder = vocab_size + (0 if config.tie_weights else hidden * vocab_size)
-    return vocab_size * config.embedding_size + layers + decoder
+    return sum(math.prod(shape) for shape in shapes(vocab_size, config).values())
 
 
 def parameter_bytes(vocab_size: int, config: Config) -> int:

@@ -76,14 +76,14 @@ class Meter:
             "characters": list(self._characters),
         }
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on with a saved interval.
+    def load_state_dict(self, state: dict[str, Any], device: torch.device) -> None:
+        """Go on with a saved interval, on the ``device`` that the next steps measure on.
 
         Raises:
             ValueError: it is none.
         """
         if not state["losses"].shape == state["norms"].shape == (len(state["characters"]),):
             raise ValueError("the log interval's numbers are not one of each kind per step")
-        self._losses = list(state["losses"].unbind())
-        self._norms = list(state["norms"].unbind())
+        self._losses = list(state["losses"].to(device).unbind())
+        self._norms = list(state["norms"].to(device).unbind())
         self._characters = list(state["characters"])

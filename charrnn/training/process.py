@@ -1,4 +1,4 @@
-"""Settings of the whole process that decide how fast torch can be on a CPU. Called once, before training."""
+"""Settings of the whole process that decide how fast torch can be on a CPU. Set before training."""
 
 from __future__ import annotations
 

@@ -167,11 +167,20 @@ def make_trainer(text: EncodedText, config: Config, threads: int | None, ranks: 
     prepare_process(threads)
     with naming(text):
         if ranks is None:
-            return Trainer(text.train_ids, len(text.vocabulary), config.model, config.training)
+            alone = Trainer(text.train_ids, len(text.vocabulary), config.model, config.training)
+            _refuse_no_validation(text)
+            return alone
         trainer = RankTrainer(text, config, ranks)
+        _refuse_no_validation(text)
     _have_built(ranks, _job(text, config, threads, trainer))
     trainer.connect()
     return trainer
+
+
+def _refuse_no_validation(text: EncodedText) -> None:
+    first, end = text.spans["val"]
+    if end <= max(first, 1):
+        raise DataError("the validation part is empty; give more text, or a larger second share of corpus.split")
 
 
 def _job(text: EncodedText, config: Config, threads: int | None, trainer: Trainer) -> dict[str, Any]:

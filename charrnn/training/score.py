@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -42,21 +43,35 @@ class Score:
         self.evaluations_since_best += not again
         return False
 
+    def forget_best(self) -> None:
+        """Losses on another text do not compare: the first on this one will be the best."""
+        self.best_val_loss = self.last_val_loss = None
+        self.best_step = self.evaluations_since_best = 0
+
+    def go_on_after(self, before: Score, rollback_factor: float) -> None:
+        """Where the run stands once it went back here from ``before``: time goes on, and the rate is a lower one."""
+        self.logged_at += before.seconds - self.seconds  # what was trained of the unfinished log interval counts
+        self.seconds, self.rollbacks = before.seconds, before.rollbacks + 1
+        self.lr_factor = before.lr_factor * rollback_factor
+
     def to_dict(self) -> dict[str, Any]:
         """Plain values."""
         return {f.name: getattr(self, f.name) for f in fields(self)}
 
 
+COUNTS = {field.name for field in fields(Score) if type(field.default) is int}
+LOSSES = {"best_val_loss", "last_val_loss"}
+
+
 def score_from(values: dict[str, Any]) -> Score:
-    """A saved score; raises TypeError for what is not one."""
+    """A saved score; raises TypeError or ValueError for what is not one."""
     score = Score(**values)
-    for one in fields(score):
-        value, default = getattr(score, one.name), one.default
-        known = (
-            (type(None), int, float) if default is None else (int, float) if type(default) is float else type(default)
-        )
-        if not isinstance(value, known) or (isinstance(value, bool) and default is not False):
-            raise TypeError(f"{one.name} is {value!r}")
-        if isinstance(value, int | float) and not abs(value) < LARGEST_COUNT:  # also of NaN
-            raise ValueError(f"{one.name} is {value!r}")
+    for name, value in score.to_dict().items():
+        known: Any = int if name in COUNTS else bool if name == "finished" else int | float
+        missing = value is None and name in LOSSES
+        if not (missing or isinstance(value, known)) or isinstance(value, bool) != (name == "finished"):
+            raise TypeError(f"{name} is {value!r}")
+        largest = sys.float_info.max if name in LOSSES else LARGEST_COUNT
+        if not (missing or abs(value) <= largest):  # also of NaN
+            raise ValueError(f"{name} is {value!r}")
     return score

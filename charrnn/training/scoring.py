@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from charrnn.config.loader import revise_config
 from charrnn.config.schema import CorpusConfig
+from charrnn.config.settings import NamedOverride
 from charrnn.errors import CharRNNError, DataError, UsageError
 from charrnn.runs.saved import SavedModel
 from charrnn.text.baselines import baselines
@@ -46,18 +48,21 @@ def score_model(
     saved: SavedModel,
     places: Places,
     data: str | list[str] | None = None,
+    assignments: Sequence[str] = (),
     split: str | None = None,
     on_unknown: OnUnknown = "error",
     should_stop: Callable[[], object] = lambda: None,
 ) -> Report | None:
-    """Score a model on its own text, or on ``data``; None if ``should_stop`` became true.
+    """Score a model on its own text, or on ``data``, for which ``assignments`` change settings of ``corpus``; None if
+    ``should_stop`` became true.
 
     Raises:
+        ConfigError: an assignment, or the name of the data, is not one.
         DataError: the text cannot be used with this model, or its own is no longer what it was trained on.
         UsageError: the text has no such split.
         CharRNNError: the loss is not finite: the model itself is broken.
     """
-    text = _own_text(saved, places) if data is None else _other_text(saved, places, data, on_unknown)
+    text = _own_text(saved, places) if data is None else _other_text(saved, places, data, assignments, on_unknown)
     split = split or ("val" if data is None else "all")
     spans: dict[str, tuple[int, int]] = {"all": (0, len(text)), **text.spans}
     span = spans.get(split)
@@ -86,7 +91,10 @@ def _own_text(saved: SavedModel, places: Places) -> EncodedText:
     return encode_corpus(find_corpus(config, places), config, places, saved.vocabulary, saved.corpus)
 
 
-def _other_text(saved: SavedModel, places: Places, data: str | list[str], on_unknown: OnUnknown) -> EncodedText:
-    own = saved.config.corpus
-    config = CorpusConfig(source=data, glob=own.glob, encoding=own.encoding, split=own.split)
+def _other_text(
+    saved: SavedModel, places: Places, data: str | list[str], assignments: Sequence[str], on_unknown: OnUnknown
+) -> EncodedText:
+    source = NamedOverride(("corpus", "source"), data, f"--data {data}")
+    read = revise_config(saved.config, assignments, [source]).corpus
+    config = CorpusConfig(source=read.source, glob=read.glob, encoding=read.encoding, split=read.split)
     return encode_corpus(find_corpus(config, places), config, places, saved.vocabulary, on_unknown=on_unknown)

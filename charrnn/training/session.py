@@ -107,7 +107,7 @@ class Session:
         limits, streams = self.config.training, self.trainer.streams
         counts = [
             limits.max_steps,
-            limits.epochs and limits.epochs * streams.length / limits.seq_len,
+            limits.epochs and streams.windows_in(limits.epochs),
             limits.max_time and limits.max_time / seconds_per_step,
         ]
         return min((max(round(count), 1) for count in counts if count is not None), default=None)
@@ -135,7 +135,7 @@ class Session:
     def load_state_dict(self, state: State) -> None:
         """Go back, or on, to where a checkpoint of the same text and model was."""
         self.trainer.load_state_dict(state["trainer"])
-        self.meter.load_state_dict(state["meter"])
+        self.meter.load_state_dict(state["meter"], self.trainer.device)
         self.score = score_from(state["score"])
 
 
@@ -263,6 +263,8 @@ def restore_session(
     session = Session(_naming_source(config, text), text, entropies, trainer, Meter(config.training.grad_clip))
     with understanding(file):
         session.load_state_dict(state)
+    if text.sha256 != recorded["sha256"]:
+        session.score.forget_best()
     return session
 
 

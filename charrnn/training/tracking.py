@@ -7,6 +7,7 @@ source: a session begins with the rows that it holds already, and so does a roll
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 
 from charrnn.config.loader import dump_config
 from charrnn.config.settings import flat
@@ -17,6 +18,13 @@ from charrnn.training.loop import Reporter
 from charrnn.training.session import Session
 
 FOLDER = "tensorboard"  # in the run folder
+
+
+def tracked(reporter: Reporter, session: Session) -> AbstractContextManager[Reporter]:
+    """The reporter, with what the run's tracker wants around it."""
+    if session.config.run.tracker == "none":
+        return nullcontext(reporter)
+    return TrackedReporter(reporter, session)
 
 
 class TrackedReporter:

@@ -53,6 +53,7 @@ class Examination:
     reading: Reading
     seq_len: int
     details: dict[str, Any]
+    is_unseen: bool = True  # the text of ``reading``: else the validation part is too short, and training's was read
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for ``--json``; None for NaN and inf."""
@@ -62,7 +63,7 @@ class Examination:
                 "problems": [asdict(finding) for finding in self.problems],
                 "healthy": [asdict(finding) for finding in self.healthy],
                 "gradient_through_time": asdict(self.profile),
-                "reading": asdict(self.reading),
+                "reading": {**asdict(self.reading), "unseen": self.is_unseen},
                 **self.details,
                 "seq_len": self.seq_len,
             }
@@ -122,6 +123,7 @@ def examine(session: Session, history: History, config_name: str, advanced: Adva
         evidence.reading,
         session.config.training.seq_len,
         evidence.details(),
+        unseen_span(session.text, PIECE) == session.text.spans["val"],
     )
 
 
@@ -140,7 +142,7 @@ def collect(session: Session, history: History, config_name: str, advanced: Adva
     advanced("carried and cold state", 0.15)
     reading = read(model, text.ids, span)
     continuation = read_on(model, trainer.streams.ahead(AHEAD).to(trainer.device), trainer.hidden)
-    val_loss, val_loss_cold = (_loss(session, model, span, carried) for carried in (True, False))
+    val_loss, val_loss_cold = (_loss(session, model, text.spans["val"], carried) for carried in (True, False))
     start_loss = _loss(session, new, text.spans["train"], carried=False)
     advanced("float64", 0.25)
     x, y = trainer.streams.next(trainer.generator)

@@ -118,7 +118,7 @@ def _group(group: dict[str, Any], places: dict[str, str], problems: list[str]) -
             problems.append(f"{place}: {name} is not varied; {NOT_VARIED[name]}")
         values = given if isinstance(given, list) else [given]
         if name == "corpus.source":
-            values = _from_anywhere(values)
+            values = from_anywhere(values)
         if not values or len(values) > MOST_VALUES:
             problems.append(f"{place}: give {name} one value or more, {MOST_VALUES} at most")
         found[name] = values if (one := _range(values, place, problems)) is None else one
@@ -133,10 +133,10 @@ def _group(group: dict[str, Any], places: dict[str, str], problems: list[str]) -
     return found
 
 
-def _from_anywhere(value: Any) -> Any:
-    """The paths of texts made full: a hive may be gone on with from another folder."""
+def from_anywhere(value: Any) -> Any:
+    """The paths of files in a value made full: a hive may be gone on with from another folder."""
     if isinstance(value, list):
-        return [_from_anywhere(one) for one in value]
+        return [from_anywhere(one) for one in value]
     with suppress(OSError):  # a name that no file can have
         if isinstance(value, str) and value not in NAMED and Path(value).exists():
             return str(Path(value).absolute())

@@ -8,7 +8,8 @@ from statistics import mean
 from charrnn.config.schema import DropoutConfig
 from charrnn.studies.doctor.evidence import Evidence
 from charrnn.studies.doctor.finding import Finding, healthy
-from charrnn.studies.doctor.trials import PLATEAU
+from charrnn.studies.doctor.rules.rates import CLEAR_GAIN
+from charrnn.studies.doctor.trials import PLATEAU, RATE_FACTOR
 
 WORSE = 0.015  # of the unigram entropy
 NOT_MEMORISED = 0.45  # of ln V, after a hundred steps on one batch: the first loss depends on how the bias starts
@@ -58,6 +59,9 @@ def too_small(evidence: Evidence) -> Finding | None:
     first, last, uniform = evidence.memorised[0], mean(evidence.memorised[-5:]), evidence.entropies["uniform"]
     if not math.isfinite(last):
         return None  # it diverged, which is not for want of units
+    gain = evidence.trials.gain("higher rate")
+    if evidence.trials.higher_factor > RATE_FACTOR and gain > CLEAR_GAIN * evidence.entropies["unigram"]:
+        return None  # the rate is far too low, and was so for the batch as well
     model = evidence.config.model
     measured = f"one batch, {len(evidence.memorised)} times: loss {first:.2f} to {last:.2f}"
     threshold = (
@@ -89,6 +93,17 @@ def unigram_plateau(evidence: Evidence) -> Finding | None:
     threshold = f"{PLATEAU:.0%} of the unigram entropy"
     if mean(losses) < PLATEAU * unigram:
         return healthy("plateau", "It has learned more than letter counts.", measured, threshold)
+    if evidence.entropies["trigram"] > PLATEAU * unigram:
+        return Finding(
+            "unigram-plateau",
+            True,
+            "It has learned how often each character occurs, and there is hardly more to learn in this text.",
+            measured,
+            threshold,
+            "Two characters before it say next to nothing of the next one: a network can only do better where those "
+            "further back do.",
+            f"charrnn corpus stats --config {evidence.config_name}",
+        )
     return Finding(
         "unigram-plateau",
         True,

@@ -8,6 +8,7 @@ from charrnn.runs.history import History
 from charrnn.studies.doctor.evidence import Evidence
 from charrnn.studies.doctor.finding import Finding, healthy
 from charrnn.studies.doctor.probes.through_time import Profile
+from charrnn.studies.doctor.trials import PLATEAU
 
 GROWS = 100.0  # times the gradient at k = 0
 SHORT_REACH = 2  # characters: the model learns from pairs of letters alone
@@ -60,15 +61,18 @@ def _exploding(evidence: Evidence, relative: list[float], whose: str) -> Finding
     norm = evidence.history.median("grad_norm_median")
     whole = "" if math.isnan(norm) else f"; the whole gradient's norm is {norm:.2g}"
     fixes = [f"training.seq_len={max(first - 1, 1)}"] if first > 2 else []
+    grown = (
+        f"{relative[largest]:.3g} times as large {largest} characters back as at the loss, over {GROWS:g} times from "
+        f"{first} on"
+    )
     return Finding(
         "exploding-gradients",
         True,
         f"The gradient{whose} explodes through time.",
-        f"{relative[largest]:.3g} times as large {largest} characters back "
-        f"as at the loss, over {GROWS:g} times from {first} on{whole}",
+        ("it is no number, already at the loss itself" if math.isnan(relative[0]) else grown) + whole,
         f"{GROWS:g} times (calibrated); see Pascanu, Mikolov and Bengio 2013, https://arxiv.org/abs/1211.5063",
         "What happened long ago outweighs what happened just now, and its direction is noise. Clipping bounds the "
-        f"step, windows shorter than {first} characters cut it off, orthogonal starts avoid it.",
+        f"step, {f'windows shorter than {first} characters cut it off, ' * bool(fixes)}orthogonal starts avoid it.",
         evidence.command("training.grad_clip=1", *fixes, "model.recurrent_init=orthogonal"),
     )
 
@@ -92,8 +96,9 @@ def truncation(evidence: Evidence) -> Finding | None:
     """How much of the gradient through time lies behind the window's edge?"""
     seq_len = evidence.config.training.seq_len
     share = evidence.profile.beyond(seq_len)
-    if math.isnan(share):
-        return None
+    learned = evidence.train_loss < PLATEAU * evidence.entropies["unigram"]
+    if math.isnan(share) or not learned:
+        return None  # what reaches back is of use to nothing yet
     measured = f"{share:.0%} of the gradient through time lies {seq_len} characters back or more"
     threshold = f"{CUT:.0%} (calibrated)"
     if share <= CUT:

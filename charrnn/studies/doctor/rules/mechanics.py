@@ -21,11 +21,11 @@ def misaligned(evidence: Evidence) -> Finding | None:
     threshold = f"{MISALIGNED_BELOW:g} times the loss on the next character, or the unigram entropy (calibrated)"
     if right <= offsets[best]:
         return healthy(
-            "targets", "It predicts the next character.", f"{right:.2f} nats on it, the least of all", threshold
+            "targets", "It predicts the next character.", f"{_nats(right)} on it, the least of all", threshold
         )
     which = {-1: "the character before", 0: "the character that it reads"}.get(best, f"the character {best} places on")
     if offsets[best] >= MISALIGNED_BELOW * min(right, evidence.entropies["unigram"]):
-        measured = f"{right:.2f} nats on it, {offsets[best]:.2f} on {which}: no clear difference"
+        measured = f"{_nats(right)} on it, {offsets[best]:.2f} on {which}: no clear difference"
         return healthy("targets", "It predicts no character clearly better than the next one.", measured, threshold)
     return Finding(
         "targets-misaligned",
@@ -36,6 +36,10 @@ def misaligned(evidence: Evidence) -> Finding | None:
         "The targets of the training are not the text moved on by one: every sample is nonsense however low the loss.",
         evidence.command(),
     )
+
+
+def _nats(loss: float) -> str:
+    return f"{loss:.2f} nats" if abs(loss) < 1000 else f"{loss:.2g} nats"
 
 
 def last_character_only(evidence: Evidence) -> Finding | None:

@@ -11,6 +11,7 @@ from charrnn.studies.doctor.finding import Finding, healthy
 CARRIED = 0.5  # of the streams
 NOISE = 0.5  # of what a cold start costs
 COLD_EXCESS, COLD_COST = 0.02, 0.03  # of the unigram entropy
+USUAL_RESET = 0.02
 FEWEST_ROWS = 3
 
 
@@ -55,10 +56,10 @@ def _never_carried(evidence: Evidence, carried: float) -> Finding:
         "The state is hardly ever carried from window to window.",
         f"{carried:.0%} of the streams begin a window with a state; state_reset is "
         f"{evidence.config.training.state_reset:g}",
-        f"{CARRIED:.0%}; with state_reset 0.02 it is 98 %",
+        f"{CARRIED:.0%}; with state_reset {USUAL_RESET:g} it is {1 - USUAL_RESET:.0%}",
         f"Every window begins from nothing: the model never sees more than {evidence.config.training.seq_len} "
         "characters, and learns the first ones of each without any context.",
-        evidence.command("training.state_reset=0.02"),
+        evidence.command(f"training.state_reset={USUAL_RESET:g}"),
     )
 
 
@@ -78,7 +79,9 @@ def cold_state(evidence: Evidence) -> Finding | None:
     )
     if not math.isfinite(excess):
         return None
-    if not cost > COLD_COST * unigram and not excess > COLD_EXCESS * unigram:
+    # A network that was often reset, and knows its text by heart, has lost its place in it, and not its way.
+    lost = cost > COLD_COST * unigram and evidence.config.training.state_reset < USUAL_RESET
+    if not lost and not excess > COLD_EXCESS * unigram:
         return healthy("cold start", "It finds its way from a cold start.", measured, threshold)
     return Finding(
         "state-never-cold",
@@ -88,5 +91,5 @@ def cold_state(evidence: Evidence) -> Finding | None:
         threshold,
         "It was always trained from a carried state, has hardly seen a zero one, and does not find its way from there: "
         "samples, which begin so, will be worse than the loss says.",
-        evidence.command("training.state_reset=0.02"),
+        evidence.command(f"training.state_reset={USUAL_RESET:g}"),
     )

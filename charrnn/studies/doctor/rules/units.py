@@ -109,7 +109,7 @@ def precision(evidence: Evidence) -> Finding | None:
     )
     # Saturated gates and rectified units give zeros by right.
     by_right = evidence.activity.saturation > SATURATED or evidence.config.model.cell == "rnn_relu"
-    underflow = zero > VANISHED and not by_right
+    underflow = zero > VANISHED and not by_right and evidence.history.diverged is None
     if numerics.gradient <= ROUGH_GRADIENT and numerics.coarse <= COARSE and not underflow:
         return healthy("precision", "The arithmetic is exact enough.", measured, threshold)
     return Finding(

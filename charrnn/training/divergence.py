@@ -1,0 +1,19 @@
+"""What is said of a training whose numbers are none any more."""
+
+from __future__ import annotations
+
+from charrnn.errors import DivergedError
+from charrnn.training.schedules import lower_rate
+from charrnn.training.session import Session
+
+
+def diverged(session: Session, what: str) -> DivergedError:
+    """The error for a session in which ``what`` is not a finite number, with a rate to try instead."""
+    assert session.folder is not None
+    score = session.score
+    lower = " --set ".join(lower_rate(session.config.training, 10 / score.lr_factor))
+    again = " in a new run" if score.rollbacks else ""  # one that goes on keeps the factor as well
+    return DivergedError(
+        f"{session.folder.path}: training diverged before step {session.trainer.steps}: {what} is not a finite number, "
+        f"at learning rate {score.lr:.3g}; the saved checkpoints are intact. Try a lower rate{again}: --set {lower}"
+    )
