@@ -696,6 +696,15 @@ class TestOnlyTheCause:
         unlearned = [row | {"train_loss": UNIGRAM} for row in log_rows()]
         assert gradients.truncation(replace(long, history=read_history(unlearned))) is None
 
+    def test_one_evaluation_shows_what_is_known_by_heart(self) -> None:
+        once = but(history=read_history([*log_rows(), *evaluations(2.2)]))
+        limit = once.train_loss + fit.FAR_APART * UNIGRAM
+        assert fit.overfitting(replace(once, val_loss=limit * INSIDE)) is None
+        found = fit.overfitting(replace(once, val_loss=limit * BEYOND))
+        assert found is not None
+        assert (found.name, found.title) == ("overfitting", "It knows the training text by heart.")
+        assert "model.dropout=0.3" in found.command
+
     @pytest.mark.parametrize(("trigram", "says"), [(0.96, "and nothing else"), (0.98, "hardly more to learn")])
     def test_a_text_of_chance(self, trigram: float, says: str) -> None:
         rows = [row | {"train_loss": UNIGRAM} for row in log_rows()]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import shlex
 from dataclasses import asdict, dataclass
@@ -76,6 +77,15 @@ class Evidence:
         if assignments and not changes:
             return f"charrnn lr-find --config {self.config_name}"
         return f"charrnn train --config {self.config_name}" + "".join(f" --set {shlex.quote(one)}" for one in changes)
+
+    @property
+    def statistics(self) -> str:
+        """A command that counts in the text."""
+        corpus = self.config.corpus
+        sources = [corpus.source] if isinstance(corpus.source, str) else corpus.source
+        read = corpus.model_dump(mode="json", exclude_defaults=True, exclude={"source", "fallback"})
+        settings = "".join(f" --set {shlex.quote(f'corpus.{key}={json.dumps(value)}')}" for key, value in read.items())
+        return " && ".join(f"charrnn corpus stats {shlex.quote(one)}{settings}" for one in sources)
 
     def _changes(self, assignment: str) -> bool:
         """Whether a setting would be another one than now, and is one that the cell reads."""

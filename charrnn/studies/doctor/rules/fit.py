@@ -12,6 +12,7 @@ from charrnn.studies.doctor.rules.rates import CLEAR_GAIN
 from charrnn.studies.doctor.trials import PLATEAU, RATE_FACTOR
 
 WORSE = 0.015  # of the unigram entropy
+FAR_APART = 0.2  # of it; after a minute of Shakespeare validation and training loss are 0.06 of it apart
 NOT_MEMORISED = 0.45  # of ln V, after a hundred steps on one batch: the first loss depends on how the bias starts
 FEWEST_STEPS = 100
 MOST_DROPOUT = 0.8
@@ -21,7 +22,7 @@ def overfitting(evidence: Evidence) -> Finding | None:
     """Does the validation loss climb while the training loss falls, and since when?"""
     rows = evidence.history.evaluations
     if len(rows) < 2 or math.isnan(evidence.train_loss):
-        return None
+        return _by_heart(evidence)
     best, last = min(rows, key=lambda row: row["val_loss"]), rows[-1]
     measured = (
         f"validation loss {best['val_loss']:.3g} at step {best['step']:,}, {last['val_loss']:.3g} at step "
@@ -41,6 +42,23 @@ def overfitting(evidence: Evidence) -> Finding | None:
         threshold,
         "From there on it learns the training text by heart, and gets worse on any other: more text, dropout, or an "
         "end in time.",
+        evidence.command(*_more_dropout(evidence.config.model.dropout), "training.patience=3"),
+    )
+
+
+def _by_heart(evidence: Evidence) -> Finding | None:
+    """The same with one evaluation, which shows no climb: is the validation loss far above that of the training?"""
+    gap, limit = evidence.val_loss - evidence.train_loss, FAR_APART * evidence.entropies["unigram"]
+    if not gap > limit:
+        return None
+    return Finding(
+        "overfitting",
+        True,
+        "It knows the training text by heart.",
+        f"validation loss {evidence.val_loss:.3g}, training loss {evidence.train_loss:.3g}",
+        f"{limit:.2g} nats apart, {FAR_APART:.0%} of the unigram entropy",
+        "What it learned of the training text helps with no other: more text, dropout, or an end in time, which "
+        "evaluations on the way would find.",
         evidence.command(*_more_dropout(evidence.config.model.dropout), "training.patience=3"),
     )
 
@@ -102,7 +120,7 @@ def unigram_plateau(evidence: Evidence) -> Finding | None:
             threshold,
             "Two characters before it say next to nothing of the next one: a network can only do better where those "
             "further back do.",
-            f"charrnn corpus stats --config {evidence.config_name}",
+            evidence.statistics,
         )
     return Finding(
         "unigram-plateau",

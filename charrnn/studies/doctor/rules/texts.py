@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import shlex
-
 from charrnn.studies.doctor.evidence import Evidence
 from charrnn.studies.doctor.finding import Finding, healthy
 
@@ -30,7 +27,7 @@ def foreign_text(evidence: Evidence) -> Finding:
         measured,
         threshold,
         "The validation loss measures a text that the model was never taught: it says little about how well it learns.",
-        _statistics(evidence),
+        evidence.statistics,
     )
 
 
@@ -51,7 +48,7 @@ def unseen_characters(evidence: Evidence) -> Finding:
         measured,
         threshold,
         "They cannot be learned, and each of them costs more than a whole word: they dominate the validation loss.",
-        evidence.command(f"corpus.min_count={RARE}") if can_be_rare else _statistics(evidence),
+        evidence.command(f"corpus.min_count={RARE}") if can_be_rare else evidence.statistics,
     )
 
 
@@ -72,13 +69,5 @@ def duplicates(evidence: Evidence) -> Finding:
         measured,
         threshold,
         "The validation loss rewards learning by heart: it will fall on, and hide overfitting.",
-        _statistics(evidence),
+        evidence.statistics,
     )
-
-
-def _statistics(evidence: Evidence) -> str:
-    corpus = evidence.config.corpus
-    sources = [corpus.source] if isinstance(corpus.source, str) else corpus.source
-    read = corpus.model_dump(mode="json", exclude_defaults=True, exclude={"source", "fallback"})
-    settings = "".join(f" --set {shlex.quote(f'corpus.{key}={json.dumps(value)}')}" for key, value in read.items())
-    return " && ".join(f"charrnn corpus stats {shlex.quote(one)}{settings}" for one in sources)
