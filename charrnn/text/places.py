@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import secrets
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import BinaryIO
 
 import platformdirs
 
 from charrnn.config.library import shipped
 from charrnn.errors import DataError
+
+UNFINISHED = ".unfinished-"
 
 
 @dataclass(frozen=True)
@@ -42,7 +46,8 @@ def scratch_places(places: Places) -> Iterator[Places]:
 class CacheFile:
     """A file for the cache that gets its name when it is complete and on the disk, so that names can be trusted.
 
-    Used as a context manager; without ``keep_as`` nothing is left of it.
+    Used as a context manager; without ``keep_as`` nothing is left of it. What a killed process left of its own goes as
+    well: whoever still writes one holds a lock on it.
 
     Raises:
         DataError: the cache cannot be written.
@@ -54,9 +59,22 @@ class CacheFile:
     def __enter__(self) -> CacheFile:
         with self._explaining():
             self._folder.mkdir(parents=True, exist_ok=True)
-            # Not one of tempfile, which nobody else may read: several users may share a cache.
-            self._file = (self._folder / f".unfinished-{secrets.token_hex(8)}").open("xb")
+            for left in self._folder.glob(f"{UNFINISHED}*"):
+                with suppress(OSError), left.open("rb") as file:  # somebody else's, perhaps, or just gone
+                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    left.unlink()
+            self._file = self._make()
         return self
+
+    def _make(self) -> BinaryIO:
+        while True:
+            # Not one of tempfile, which nobody else may read: several users may share a cache.
+            file = (self._folder / f"{UNFINISHED}{secrets.token_hex(8)}").open("xb")
+            with suppress(OSError):  # a file system without locks
+                fcntl.flock(file, fcntl.LOCK_EX)
+            if Path(file.name).exists():  # else somebody took it for one that was left, before it was locked
+                return file
+            file.close()
 
     def write(self, content: bytes) -> None:
         """Add to the file."""
