@@ -123,6 +123,8 @@ class TestATraining:
         assert "at step 12" in done("--resume", "runs/cat", "--set", "training.max_steps=15").err
 
     def test_a_minute_where_no_time_is_given(self) -> None:
+        refused = run("train", "--data", "cat.txt", "--dry-run", "--out", "cat.txt")
+        assert (refused.code, "cat.txt: cannot make a folder" in refused.err) == (2, True)
         result = done("--data", "cat.txt", "--dry-run")
         assert "in 60 s (--max-time says otherwise)" in result.err
         assert re.search(r"Time: +about [01]:\d\d to the end", result.err)

@@ -374,6 +374,13 @@ class TestVerdict:
         assert found["verdict"].startswith("no verdict from fewer than 4 pairs; 'charrnn swarm --resume hive ")
         assert ("(1 pair): " if count == 1 else f"({count} pairs): ") in swarms_page()
 
+    def test_the_side_with_fewer_bees_wants_more(self) -> None:
+        a_swarm("few/lr=1", losses=BASE[:3])
+        a_swarm("many/lr=2", "training.lr=0.02", losses=BETTER)
+        for sides in (("few/lr=1", "many/lr=2"), ("many/lr=2", "few/lr=1")):
+            [found] = compared(*sides)["contrasts"]
+            assert "--resume few --seeds 10" in found["verdict"]
+
     def test_two_runs_are_one_pair(self) -> None:
         a_run("a", "training.seed=3")
         a_run("b", "training.seed=3", "training.lr=0.02", losses=(3.0, 1.4))

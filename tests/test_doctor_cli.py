@@ -151,6 +151,14 @@ class TestExamination:
         assert not any(finding["problem"] or finding["command"] for finding in values["healthy"])
         assert "state-never-carried" in [finding["name"] for finding in values["problems"]]
 
+    def test_a_validation_part_that_is_too_short_for_the_probes_is_scored_all_the_same(self) -> None:
+        """468 characters: pieces of 512 want four times as many, and are of the training part then."""
+        values, result = found("runs/reset"), visit("runs/reset")
+        assert values["reading"]["unseen"] is False
+        assert "Loss on the training text (validation: too short for this)" in result.out
+        scored = json.loads(run("eval", "--checkpoint", "runs/reset/checkpoints/last.safetensors", "--json").out)
+        assert values["val_loss"] == pytest.approx(scored["carried"]["nats_per_char"], rel=1e-6)
+
     def test_what_is_said_of_a_profile(self, monkeypatch: pytest.MonkeyPatch) -> None:
         only(monkeypatch, frozen)
         values, out = found("runs/small"), visit("runs/small").out

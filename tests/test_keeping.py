@@ -21,14 +21,14 @@ from charrnn.errors import CharRNNError, CheckpointError, DivergedError, UsageEr
 from charrnn.runs import files
 from charrnn.runs.checkpoint import State, pack, read_checkpoint
 from charrnn.runs.directory import RunFolder
-from charrnn.runs.keeping import Keeper, newest_whole, step_of
+from charrnn.runs.keeping import Keeper, find_state, newest_whole, step_of
 from charrnn.runs.lock import FolderLock
 from charrnn.runs.metrics import read_metrics
 from charrnn.runs.run import read_run
 from charrnn.text.places import Places
 from charrnn.training import loop as loop_module
 from charrnn.training.loop import Loop, Outcome
-from charrnn.training.session import Session
+from charrnn.training.session import Session, config_in, resume_session
 from charrnn.training.trainer import StepStats, Trainer
 from tests.children import Child, charrnn
 from tests.command_line import Result, run, snapshot
@@ -422,7 +422,10 @@ class TestGoingBack:
     def test_a_later_best_one_is_put_aside(self, golden: RunFolder, places: Places) -> None:
         """That of step 40: the branch begins at 24, where step 20 was the best, of which nothing is kept."""
         assert (steps_of(golden.best), golden.older(20).exists()) == (40, False)
-        assert resume(golden.older(24), "--set", "training.lr=0.001", "--set", "training.max_steps=26").code == 0
+        found = find_state(golden, golden.older(24))
+        train(resume_session(golden, found, config_in(found), places), lambda: True)
+        assert (golden.best.exists(), steps_of(golden.older(40))) == (False, 40)
+        assert resume(golden.path, "--set", "training.lr=0.001", "--set", "training.max_steps=26").code == 0
         best = read_checkpoint(golden.best)
         assert (best["trainer"]["steps"], self._lr(best)) == (26, self.RATE)
         assert resume(golden.path, "--set", "training.max_steps=27").code == 0

@@ -171,7 +171,9 @@ class TestAnswer:
         assert set(snapshot(Path("runs/small-lr-find-2"))) == FILES
 
     def test_name_and_out(self) -> None:
-        done("--config", "small.yaml", *QUICK, "--name", "other", "--out", "some/where", "--write")
+        result = done("--config", "small.yaml", *QUICK, "--name", "other", "--out", "some/where", "--write")
+        assert "Config:  some/where/other-lr-find/other.yaml, with that rate\n" in result.err
+        assert "Config:" not in done("--config", "small.yaml", *QUICK).err
         assert set(snapshot(Path("some/where/other-lr-find"))) == FILES | {"other.yaml"}
 
     def test_quick_proves_nothing_and_says_so(self) -> None:

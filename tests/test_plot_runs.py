@@ -54,6 +54,13 @@ LOGS = [log(step) for step in (10, 20, 30, 40)]
 ROWS = [*LOGS[:2], evaluation(20), *LOGS[2:], evaluation(40, val_loss_cold=3.0)]
 
 
+def test_steps_are_whole_numbers() -> None:
+    few = a_run("few", [log(step) for step in (1, 2, 3)])
+    axis = draw_runs([few], ["few"]).axes[-1]
+    ticks = [tick for tick in axis.get_xticks() if 0 <= tick <= 3]
+    assert ticks == sorted({round(tick) for tick in ticks})
+
+
 def panel(figure: Figure, name: str) -> Axes:
     [found] = [axis for axis in figure.axes if axis.get_ylabel().startswith(name)]
     return found

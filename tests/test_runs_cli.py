@@ -202,6 +202,19 @@ class TestList:
         with FolderLock(RunFolder(Path("runs/h-swarm"))):
             assert listed()["h-swarm"]["state"] == "running"
 
+    def test_what_goes_away_in_the_meantime_is_left_out(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        for name in ("goes", "stays"):
+            a_run(f"runs/{name}")
+        listing = importlib.import_module("charrnn.studies.listing")
+
+        def gone(path: Path) -> Any:
+            if path.name == "goes":
+                shutil.rmtree(path)
+            return glance_at_run(path)
+
+        monkeypatch.setattr(listing, "glance_at_run", gone)
+        assert list(listed()) == ["stays"]
+
     def test_no_runs(self) -> None:
         assert run("runs", "ls").code == 0
         assert run("runs", "ls").err.startswith("runs: no runs yet; 'charrnn train")

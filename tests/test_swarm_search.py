@@ -654,6 +654,13 @@ class TestCommand:
         made = {path.name for path in folder.iterdir() if path.is_file()}
         assert made == {"hive.yaml", "search.json", "search.log", "search.png", "search.svg"}
 
+    def test_that_command_is_true_in_another_folder(self, lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+        Path("my words.txt").write_text(TEXT)
+        out = searched("--trials", "1", "--seeds", "1", "--vary", LR, "--data", "my words.txt")
+        words = shlex.split(re.findall(r"Train it: (charrnn .*)", out)[0])
+        assert str(Path("my words.txt").absolute()) in words
+        assert str(Path("x.yaml").absolute()) in words
+
     def test_table_best_first(self, lab: Lab) -> None:
         out = searched(
             "--trials", "12", "--vary", SIZE.replace("2,4", "2,4,6"), "--vary", "model.tie_weights=true,false"

@@ -76,6 +76,10 @@ class TestWhyDiverged:
         """One lucky step is no minimum: 0.1 behind nine times 1 moves the smoothed loss to 0.9 only."""
         assert why_diverged([1.0] * 9 + [0.1] + [3.0], 1.0, NO_CEILING) is None
 
+    def test_next_to_nothing_times_four_is_noise(self) -> None:
+        assert why_diverged([1e-7] * 9 + [0.3], 1.0, NO_CEILING) is None
+        assert why_diverged([1e-7] * 9 + [5.0], 1.0, NO_CEILING) is not None
+
     @pytest.mark.parametrize(
         ("ceiling", "diverged"),
         [
