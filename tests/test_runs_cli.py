@@ -470,6 +470,9 @@ class TestNote:
         assert result.code == 0, result.err
         assert "\nNote:   or not?\n" in result.err
         assert self._kept() == ("or not?", "or not?")
+        for words, note in (((), None), (("--note", "new"), "new"), (("--set", "run.note=set"), "set")):
+            assert run("train", "--config", "runs/small/config.yaml", "--name", "other", *words).code == 0
+            assert load_config(max(Path("runs").glob("other*"), key=os.path.getmtime) / "config.yaml").run.note == note
 
     def test_only_the_note_is_changed_or_taken_away(self) -> None:
         path = a_run("runs/x", "run.note=old", "training.lr=0.5")

@@ -142,10 +142,12 @@ def _configured(
     name: str, assignments: tuple[str, ...], options: list[NamedOverride]
 ) -> tuple[Callable[[Places, bool, Ranks | None], Session], str]:
     """What makes the session of a config, and the config's name; a bad config is refused at once."""
-    from charrnn.config.library import find_config, name_of_config, stem_of_config
+    from charrnn.config.library import find_config, is_of_run, name_of_config, stem_of_config
     from charrnn.config.loader import load_config
 
     file = find_config(name)
+    if is_of_run(file):  # why that run was made is not why this one is
+        assignments = ("run.note=null", *assignments)
     config = load_config(file, assignments, options)
     _refuse_missing_places(config)
 

@@ -43,10 +43,14 @@ def name_of_config(file: Path) -> str:
     return file.name if file.parent == shipped("configs") else str(file.absolute())
 
 
+def is_of_run(file: Path) -> bool:
+    """Whether a config is the one that a run folder holds."""
+    return file.name == "config.yaml" and is_folder(file.parent / "checkpoints")
+
+
 def stem_of_config(file: Path) -> str:
     """What is made from a config is called after its file; from that of a run, after the run."""
-    is_of_run = file.name == "config.yaml" and is_folder(file.parent / "checkpoints")
-    return file.absolute().parent.name if is_of_run else file.stem
+    return file.absolute().parent.name if is_of_run(file) else file.stem
 
 
 def name_from(text: str) -> str:
