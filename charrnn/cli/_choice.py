@@ -23,7 +23,7 @@ HIGHEST_LR = 1000.0  # that the schema takes: no min_lr is above it
 
 
 class Request:
-    """What was given with ``--data`` and ``--set``, checked before anything is read.
+    """What was given with ``--data`` and ``--set``, checked before anything is read; ``draft`` has it as a config.
 
     Raises:
         ConfigError: with every problem found.
@@ -34,7 +34,7 @@ class Request:
         from charrnn.config.settings import Settings
 
         self.settings: Settings = overridden(Settings(), assignments, options)
-        self._draft()
+        self.draft = self._draft()
 
     def _draft(self, **training: float) -> Config:
         """The config as far as it is known: where something will be chosen with the schema's defaults, or with what

@@ -116,7 +116,7 @@ def new_search(
     words += as_words({option: options[option] for option in ("seed", "device")})
     words += as_words({"data": from_anywhere(options["data"])})
     if storage is not None:
-        storage = _from_anywhere(storage)
+        storage = _lasting(storage)
         open_storage(storage)  # found out before a folder is made
     places = Places.from_environment()
     search = make_search(config, groups, seeds, trials or DEFAULT_TRIALS, prune, storage, words, places)
@@ -128,7 +128,7 @@ def new_search(
     return hive, search.with_seeds(plan["seeds"])
 
 
-def _from_anywhere(storage: str) -> str:
+def _lasting(storage: str) -> str:
     """A journal file or SQLite database by its full path: the hive may be gone on with from another folder."""
     kind = "sqlite:///"
     if storage.startswith(kind) and storage != f"{kind}:memory:":

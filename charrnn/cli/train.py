@@ -115,9 +115,7 @@ def _new(
     ranks: Ranks | None,
 ) -> Session | None:
     given = overrides(**options)
-    make, run_name = (
-        _configured(name, assignments, given) if name is not None else (Request(assignments, given).session, "text")
-    )
+    make, run_name = _configured(name, assignments, given) if name is not None else _chosen(assignments, given)
 
     # Below the check of the config: these bring torch, and a typo should not have to wait for it.
     from charrnn.runs.lock import FolderLock
@@ -127,20 +125,25 @@ def _new(
     locks.enter_context(courtesy())
     if dry_run:
         with scratch_places(Places.from_environment()) as places:
-            session = make(places, threads_are_open(), ranks)
-            _refuse_missing_places(session.config)
-            show_dry_run(session)
+            show_dry_run(make(places, threads_are_open(), ranks))
         return None
     session = make(Places.from_environment(), threads_are_open(), ranks)
-    _refuse_missing_places(session.config)
     describe(session)
     locks.enter_context(FolderLock(start_run(session, run_name)))
     return session
 
 
-def _configured(
-    name: str, assignments: tuple[str, ...], options: list[NamedOverride]
-) -> tuple[Callable[[Places, bool, Ranks | None], Session], str]:
+Maker = Callable[["Places", bool, "Ranks | None"], "Session"]
+
+
+def _chosen(assignments: tuple[str, ...], options: list[NamedOverride]) -> tuple[Maker, str]:
+    """What makes a session whose open settings are chosen, and a name; bad settings are refused at once."""
+    request = Request(assignments, options)
+    _refuse_missing_places(request.draft)
+    return request.session, "text"
+
+
+def _configured(name: str, assignments: tuple[str, ...], options: list[NamedOverride]) -> tuple[Maker, str]:
     """What makes the session of a config, and the config's name; a bad config is refused at once."""
     from charrnn.config.library import find_config, is_of_run, name_of_config, stem_of_config
     from charrnn.config.loader import load_config
