@@ -183,6 +183,11 @@ class TestValues:
         assert load(HEAD, f"training.seq_len={written}").training.seq_len == value
         assert load(HEAD, "run.name='010'").run.name == "010"
 
+    @pytest.mark.parametrize("written", ["**/*.md", "*.md", "'*.md'"])
+    def test_a_pattern_needs_no_quotes_of_its_own(self, written: str) -> None:
+        """A star begins an alias in YAML: in a file it is quoted, on a command line the shell takes the quotes."""
+        assert load(HEAD, f"corpus.glob={written}").corpus.glob == written.strip("'")
+
     @pytest.mark.parametrize("key", ["lr", "grad_clip", "epochs", "weight_decay", "momentum", "min_lr", "max_time"])
     @pytest.mark.parametrize("value", [".nan", ".inf", "-.inf", "1e400"])
     def test_only_finite_numbers(self, key: str, value: str) -> None:
