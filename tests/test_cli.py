@@ -24,6 +24,7 @@ import click
 import pytest
 import yaml
 
+from charrnn.__main__ import main as entry_point
 from charrnn.cli import cli
 from charrnn.cli._interrupts import Interrupts
 from charrnn.config.library import shipped_configs
@@ -94,6 +95,17 @@ def samples(*words: str) -> list[str]:
 def started(*words: str, **options: Any) -> subprocess.Popen[str]:
     """A process of its own, with pipes."""
     return subprocess.Popen([PROGRAM, *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options)
+
+
+def test_ctrl_c_while_the_command_line_loads(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Loading:
+        def __getattr__(self, _: str) -> None:
+            raise KeyboardInterrupt
+
+    monkeypatch.setitem(sys.modules, "charrnn.cli", Loading())
+    with pytest.raises(SystemExit) as ended:
+        entry_point()
+    assert ended.value.code == 130
 
 
 def interrupted_once(sign: str, *words: str) -> None:
@@ -396,8 +408,10 @@ class TestEval:
     def test_another_text_whole_and_without_what_is_unknown(self) -> None:
         Path("other.txt").write_text("the QQQcat sat")
         options = ["--data", "other.txt", "--on-unknown", "skip", "--json"]
-        report = json.loads(done("eval", "--checkpoint", "run", *options).out)
+        result = done("eval", "--checkpoint", "run", *options)
+        report = json.loads(result.out)
         assert (report["split"], report["characters"]) == ("all", len("the cat sat") - 1)
+        assert result.err == "warning: other.txt: 3 of 14 characters left out: the model does not know them\n"
 
     def test_table(self) -> None:
         out = done("eval", "--checkpoint", "run").out

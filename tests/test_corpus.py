@@ -339,8 +339,8 @@ class TestShakespeare:
         assert read(find("shakespeare")) == POEM
 
     def test_wrong_content_alone_is_not_taken(self) -> None:
-        write(f"data/{SHAKESPEARE_FILE}", POEM + b"!")
-        with pytest.raises(CorpusUnavailable):
+        path = write(f"data/{SHAKESPEARE_FILE}", POEM + b"!")
+        with pytest.raises(CorpusUnavailable, match=rf"download failed.*, and {path} is not it \(wrong SHA-256"):
             find("shakespeare")
 
     def test_downloaded_once(self, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -385,7 +385,9 @@ class TestAsk:
         small = ("--set", "model.hidden_size=8", "--set", "training.batch_size=4")
         result = visit("--config", "counting.yaml", "--ask", "clipping", *small, code=0)
         lines = result.out.splitlines()
-        assert lines[0].startswith("Does clipping the gradient help? 5 pairs of trainings with equal seeds")
+        assert re.match(
+            r"Does clipping the gradient help\? 5 pairs of trainings of \d+ steps with equal seeds, ", lines[0]
+        )
         assert len(lines) == 4
         for line, label in zip(lines[1:3], ("no clipping", "grad_clip 1"), strict=True):
             assert re.fullmatch(rf"  {label} +(\d\.\d{{3}}|diverged)(  (\d\.\d{{3}}|diverged)){{4}}", line)
@@ -403,7 +405,7 @@ class TestAsk:
             assert set(answer) == {
                 *("question", "label", "against", "losses", "losses_against"),
                 *("effect", "low", "high"),
-                "verdict",
+                *("verdict", "steps"),
             }
             assert len(answer["losses"]) == len(answer["losses_against"]) == 5
 

@@ -37,7 +37,7 @@ class TestCompare:
     def test_by_hand(self) -> None:
         """Differences of 0.1 to 0.5: mean 0.3, standard deviation 0.158114, over sqrt 5 0.0707107, times 2.776 (the
         tables' t for four degrees of freedom and 95 %)."""
-        answer = compare("q", "new", [1.1, 1.2, 1.3, 1.4, 1.5], "old", [1.0] * 5)
+        answer = compare("q", "new", [1.1, 1.2, 1.3, 1.4, 1.5], "old", [1.0] * 5, 60)
         assert answer.effect == pytest.approx(0.3)
         assert (answer.low, answer.high) == pytest.approx((0.103707, 0.496293), abs=2e-6)
         assert answer.verdict == "hurts"
@@ -46,7 +46,7 @@ class TestCompare:
 
     @given(*[st.lists(st.floats(0.5, 5), min_size=SEEDS, max_size=SEEDS)] * 2)
     def test_against_numpy(self, losses: list[float], others: list[float]) -> None:
-        answer = compare("q", "new", losses, "old", others)
+        answer = compare("q", "new", losses, "old", others, 60)
         differences = np.subtract(losses, others)
         half = 2.776 * np.sqrt(np.var(differences, ddof=1) / 5)
         assert answer.effect == pytest.approx(differences.mean())
@@ -65,12 +65,12 @@ class TestCompare:
         ],
     )
     def test_verdict(self, losses: list[float], verdict: str) -> None:
-        assert compare("q", "new", losses, "old", [2.0] * 5).verdict == verdict
+        assert compare("q", "new", losses, "old", [2.0] * 5, 60).verdict == verdict
 
     def test_pairs_not_averages(self) -> None:
         """Seeds that differ by far more than the setting does."""
         starts = [1.0, 2.0, 3.0, 4.0, 5.0]
-        assert compare("q", "new", [one - 0.01 for one in starts], "old", starts).verdict == "helps"
+        assert compare("q", "new", [one - 0.01 for one in starts], "old", starts, 60).verdict == "helps"
 
     @pytest.mark.parametrize(
         ("losses", "against", "verdict"),
@@ -82,7 +82,7 @@ class TestCompare:
         ],
     )
     def test_trainings_that_diverged(self, losses: list[float], against: list[float], verdict: str) -> None:
-        answer = compare("q", "new", losses, "old", against)
+        answer = compare("q", "new", losses, "old", against, 60)
         assert answer.verdict.startswith(verdict)
         assert all(map(math.isnan, (answer.effect, answer.low, answer.high)))
 

@@ -465,6 +465,11 @@ class TestCommand:
         assert set(lines["units"][0]) == {"unit", "ranked", "held_out", "auc", "holds"}
         assert len(result.out) < 20_000
 
+    def test_what_is_left_out_is_told(self) -> None:
+        result = run("inspect", "--checkpoint", "run", "--text", "dog.txt", "--on-unknown", "skip")
+        assert "warning: dog.txt: 2 of 7 characters left out" in result.err
+        assert "2 of 7 characters left out" in Path("run-inspect.html").read_text()
+
     def test_asked_units_are_on_the_page(self) -> None:
         run("inspect", "--checkpoint", "run", "--text", "cat.txt", "--length", "300", "--unit", "1:7", "--unit", "1:2")
         html = Path("run-inspect.html").read_text()

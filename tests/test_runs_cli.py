@@ -189,7 +189,7 @@ class TestList:
         Path("runs/a file").write_text("")
         result = run("runs", "ls", "--sort", "name")
         assert result.code == 0
-        assert result.err == "2 other folders in runs left out: not charrnn's\n"
+        assert result.err == "2 other folders in runs left out: not charrnn's, or not to be read\n"
         rows = {line.split()[0]: line for line in result.out.splitlines()[1:]}
         assert {name: row.split()[1] for name, row in rows.items()} == {
             **dict.fromkeys(["bad-config", "bad-environment", "bad-metrics", "bad-row"], "damaged"),

@@ -73,6 +73,8 @@ def a_swarm(labels: list[str], lr: float, fates: list[str], per_step: int = 384,
         "name": ",".join(labels),
         "labels": labels,
         "settings": {},
+        "unigram": 1.2425,
+        "uniform": math.log(4),
         "median": median if math.isfinite(median) else None,
         "quartiles": [None, None],
         "diverged": fates.count("diverged") / len(fates),
@@ -91,9 +93,6 @@ def a_hive(*groups: list[str], fates: Any = None, per_step: int | None = 384, sa
     return {
         "name": "counting-swarm",
         "text": "counting",
-        "symbols": 4,
-        "unigram": 1.2425,
-        "uniform": math.log(4),
         "groups": [[f"training.group{number}"] for number in range(len(groups))],
         "per_step": per_step,
         "swarms": swarms,
@@ -124,12 +123,13 @@ def bare_swarm(
     median = np.median([bee["val_loss"] or math.inf for bee in bees])
     share = sum(bee["status"] == "diverged" for bee in bees) / len(bees)
     found = {"median": float(median) if np.isfinite(median) else None, "quartiles": [None, None], "diverged": share}
+    found |= {"unigram": 1.2, "uniform": math.log(4)}
     return {"name": "", "labels": labels, "settings": {}, **found, "count": len(bees), "bees": bees}
 
 
 def bare_hive(*swarms: dict[str, Any], **more: Any) -> dict[str, Any]:
     groups = [["x"]] * len(swarms[0]["labels"])
-    about = {"name": "hive", "text": "text", "symbols": 4, "unigram": 1.2, "uniform": math.log(4), "per_step": 7}
+    about = {"name": "hive", "text": "text", "per_step": 7}
     return {**about, "groups": groups, "swarms": list(swarms), **more}
 
 
@@ -283,8 +283,18 @@ class TestFacets:
         labels = [text.get_text() for text in legend.get_texts()]
         assert labels.count("unigram entropy 1.24") == 1
         assert {"diverged", "failed", "waiting"} < set(labels)
-        [legend] = draw_swarm(a_hive(LRS[:3], fates=lambda n: ["ended"])).legends
+        hive = a_hive(LRS[:3], fates=lambda n: ["ended"])
+        [legend] = draw_swarm(hive).legends
         assert not {"diverged", "failed", "waiting"} & {text.get_text() for text in legend.get_texts()}
+
+    def test_each_text_has_its_own_unigram_entropy(self) -> None:
+        hive = a_hive(LRS[:2], fates=lambda n: ["ended"])
+        hive["swarms"][1] |= {"unigram": 3.3, "uniform": 4.0}
+        figure = draw_swarm(hive)
+        levels = [np.unique(one.get_ydata()) for axis in facets(figure) for one in axis.get_lines()[-1:]]
+        assert [level.tolist() for level in levels] == [[1.2425], [3.3]]
+        assert facets(figure)[0].get_ylim()[1] > 3.3
+        assert "unigram entropy of each text" in {text.get_text() for text in figure.legends[0].get_texts()}
 
     def test_colours_tell_what_became_of_a_bee(self) -> None:
         [axis] = facets(draw_swarm(bare_hive(bare_swarm([], *[[1.0, 0.9]] * 4, fates="edfw"))))

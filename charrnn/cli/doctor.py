@@ -205,7 +205,8 @@ def _answers(answers: list[Answer], name: str) -> str:
 
     question = QUESTIONS[name]
     scored = "from a cold state" if question.cold else "from a carried state"
-    lines = [f"{question.text} {SEEDS} pairs of trainings with equal seeds, validation loss {scored}."]
+    pairs = f"{SEEDS} pairs of trainings of {answers[0].steps:,} steps with equal seeds"
+    lines = [f"{question.text} {pairs}, validation loss {scored}."]
     for answer in answers:
         for label, losses in ((answer.against, answer.losses_against), (answer.label, answer.losses)):
             shown = "  ".join("diverged" if loss == float("inf") else f"{loss:.3f}" for loss in losses)

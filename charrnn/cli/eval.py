@@ -11,6 +11,7 @@ import click
 
 from charrnn.cli._openmp import tune_openmp
 from charrnn.cli._options import checkpoint_option, data_option, device_option, set_option
+from charrnn.cli._terminal import warn
 from charrnn.errors import Interrupted, UsageError
 
 if TYPE_CHECKING:
@@ -70,6 +71,8 @@ def evaluate(
         report = score_model(saved, Places.from_environment(), data, assignments, split, on_unknown, interrupts)
     if report is None:
         raise Interrupted("interrupted", interrupts.received or 0)
+    for note in report.notes:
+        warn(note)
     click.echo(json.dumps(report.to_dict()) if as_json else _table(report))
 
 

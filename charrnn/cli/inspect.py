@@ -11,7 +11,7 @@ import click
 
 from charrnn.cli._openmp import tune_openmp
 from charrnn.cli._options import checkpoint_option, device_option
-from charrnn.cli._terminal import StudyBar, say
+from charrnn.cli._terminal import StudyBar, say, warn
 
 if TYPE_CHECKING:
     from charrnn.studies.inspection import Inspection
@@ -77,6 +77,8 @@ def inspect(
     refuse_page(path)
     with Interrupts() as interrupts, StudyBar(interrupts) as bar:
         inspection = inspect_model(saved, Places.from_environment(), text, length, on_unknown, bar.advanced)
+    for note in inspection.notes:
+        warn(note)
     save_page(draw_inspection(inspection_page(inspection, asked)), path)
     click.echo(json.dumps(inspection.to_dict()) if as_json else "\n".join(_lines(inspection)))
     say(f"Page: {path}")

@@ -81,7 +81,7 @@ def ls(folder: Path | None, sort: str, as_json: bool) -> None:
     else:
         say(f"{place}: no runs yet; 'charrnn train --config quickstart.yaml' makes one")
     if others and not as_json:
-        say(f"{others:,} other folder{'s' * (others > 1)} in {place} left out: not charrnn's")
+        say(f"{others:,} other folder{'s' * (others > 1)} in {place} left out: not charrnn's, or not to be read")
 
 
 def _sorted(listed: list[Listed], sort: str) -> list[Listed]:

@@ -89,7 +89,7 @@ def draw_facets(hive: dict[str, Any], more_title: int = 0, strip: float = 0.0) -
     axes = figure.subplots(grid.rows, grid.columns, sharex=True, sharey=True, squeeze=False)
     scale = "characters" if hive["per_step"] is None else "step"
     curves = [[Curve.of(bee, scale) for bee in one.swarm["bees"]] for one in grid.places]
-    low, high = _limits(hive, curves)
+    low, high = _limits([one.swarm for one in grid.places], curves)
     facets = [
         _new_facet(one, axes[one.row, one.column], bees, low, high)
         for one, bees in zip(grid.places, curves, strict=True)
@@ -102,7 +102,7 @@ def draw_facets(hive: dict[str, Any], more_title: int = 0, strip: float = 0.0) -
         axis.tick_params(axis="x", pad=3 + 1.35 * strip * size)
     _hide_empty(axes, grid)
     for facet in facets:
-        facet.axis.axhline(hive["unigram"], color=GREY, linestyle=":", linewidth=1.2)
+        facet.axis.axhline(facet.place.swarm["unigram"], color=GREY, linestyle=":", linewidth=1.2)
     title = _lay_out(figure, hive, grid, facets, size, more_title, strip)
     return Facets(figure, facets, title, size, scale, first, last)
 
@@ -124,7 +124,7 @@ def _lay_out(
     width = min(6.0, max(1.75, 11 / grid.columns))
     height = min(0.72 * width, max(1.25, 9 / grid.rows))
     notes, columns, rows = _name_facets(facets, grid, (width, height), size)
-    entries = _legend_entries(hive, facets, strip > 0)
+    entries = _legend_entries(facets, strip > 0)
     left, right = 4.8 * line, (rows + 0.7) * line
     full = max(left + right + grid.columns * (width + 1.2 * line), 6.5)
     in_a_row = _in_a_row(entries, full * 72 / size)
@@ -149,13 +149,14 @@ def _lay_out(
     return title
 
 
-def _limits(hive: dict[str, Any], curves: list[list[Curve]]) -> tuple[float, float]:
-    """From the lowest loss to the highest, but not over the cap; unigram entropy is always in view."""
+def _limits(swarms: list[dict[str, Any]], curves: list[list[Curve]]) -> tuple[float, float]:
+    """From the lowest loss to the highest, but not over the cap; unigram entropies are always in view."""
+    unigram = [one["unigram"] for one in swarms]
     losses = np.concatenate([curve.loss for bees in curves for curve in bees] or [np.empty(0)])
     finite = losses[np.isfinite(losses)]
-    low = max(min(float(finite.min(initial=np.inf)), 0.7 * hive["unigram"]), LOWEST)
+    low = max(min(float(finite.min(initial=np.inf)), 0.7 * min(unigram)), LOWEST)
     highest = float(losses.max(initial=0.0))
-    return low, min(CAP * hive["uniform"], max(highest, 1.3 * hive["unigram"]))
+    return low, min(CAP * max(one["uniform"] for one in swarms), max(highest, 1.3 * max(unigram)))
 
 
 def _new_facet(one: Place, axis: Axes, curves: list[Curve], low: float, high: float) -> Facet:
@@ -258,13 +259,15 @@ def _x_name(hive: dict[str, Any]) -> str:
     return "characters read" if per_step is None else f"step ({per_step:,} characters each)"
 
 
-def _legend_entries(hive: dict[str, Any], facets: list[Facet], writing: bool) -> list[Line2D]:
+def _legend_entries(facets: list[Facet], writing: bool) -> list[Line2D]:
     """Of what is in the whole figure."""
+    unigram = {facet.place.swarm["unigram"] for facet in facets}
+    level = f"{unigram.pop():.3g}" if len(unigram) == 1 else "of each text"
     counts = sum((fates(facet.place.swarm) for facet in facets), start=Counter[str]())
     entries = [
         Line2D([], [], color=BLUE, linewidth=0.8, alpha=0.6, label="one bee (a seed)"),
         Line2D([], [], color=MEDIAN, linewidth=2.2, label="median of the bees"),
-        Line2D([], [], color=GREY, linestyle=":", linewidth=1.2, label=f"unigram entropy {hive['unigram']:.3g}"),
+        Line2D([], [], color=GREY, linestyle=":", linewidth=1.2, label=f"unigram entropy {level}"),
         Line2D([], [], color=RED, marker="x", linewidth=0.8, markeredgewidth=1.5, label="diverged"),
         Line2D([], [], color=FAILED, marker="s", linewidth=0.8, fillstyle="none", label="failed"),
         Line2D([], [], color=GREY, linewidth=0.8, alpha=0.6, label="waiting"),

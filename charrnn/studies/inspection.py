@@ -57,7 +57,8 @@ class Reading:
 @dataclass(frozen=True)
 class Inspection:
     """A text of N ``characters`` as a model reads it. ``mean_bits`` are per symbol of the vocabulary, as those of
-    ``charrnn eval`` are; in the vocabulary of bytes a character costs the sum of its bytes."""
+    ``charrnn eval`` are; in the vocabulary of bytes a character costs the sum of its bytes. ``notes`` say what of the
+    text one should know."""
 
     model: SavedModel
     text_name: str
@@ -65,6 +66,7 @@ class Inspection:
     reading: Reading
     mean_bits: float
     tracked: tuple[Tracked, ...]
+    notes: tuple[str, ...] = ()
 
     def unit_name(self, unit: int) -> str:
         """``LAYER:UNIT`` of a column of the states; layers and units count from 1."""
@@ -149,7 +151,7 @@ def inspect_model(
         DataError: the text cannot be used with this model, or is too short to predict a character of.
         CharRNNError: the model's predictions are not finite.
     """
-    name, ids = _text_ids(saved, places, text, length, on_unknown)
+    name, ids, notes = _text_ids(saved, places, text, length, on_unknown)
     reading = read(saved.model, ids, lambda share: advanced("reading", share))
     if not np.isfinite(reading.bits[1:]).all() or not np.isfinite(reading.states).all():
         raise CharRNNError(f"{saved.path}: cannot inspect it: its numbers are not finite; use an earlier checkpoint")
@@ -160,7 +162,7 @@ def inspect_model(
     for prop in PROPERTIES:
         advanced(f"ranking units: {prop.name}", 1.0)
         tracked.append(_tracked(prop, characters, reading.states))
-    return Inspection(saved, name, characters, reading, mean_bits, tuple(tracked))
+    return Inspection(saved, name, characters, reading, mean_bits, tuple(tracked), notes)
 
 
 def _tracked(prop: Property, characters: str, states: States) -> Tracked:
@@ -169,8 +171,8 @@ def _tracked(prop: Property, characters: str, states: States) -> Tracked:
 
 def _text_ids(
     saved: SavedModel, places: Places, text: str | None, length: int, on_unknown: OnUnknown
-) -> tuple[str, NDArray[np.int64]]:
-    """The name of the text and the ids to read, (N,)."""
+) -> tuple[str, NDArray[np.int64], tuple[str, ...]]:
+    """The name of the text, the ids to read, (N,), and what of the text one should know."""
     own = saved.config.corpus
     config = own if text is None else CorpusConfig(source=text, glob=own.glob, encoding=own.encoding)
     recorded = saved.corpus if text is None else None
@@ -179,7 +181,7 @@ def _text_ids(
     ids: Ids = encoded.ids[first : min(end, first + length)]
     if len(ids) < 2:
         raise DataError(f"{encoded.name}: too short to predict a character of; give a longer text")
-    return encoded.name + (", val" if text is None else ""), ids.astype(np.int64)
+    return encoded.name + (", val" if text is None else ""), ids.astype(np.int64), encoded.notes
 
 
 @torch.inference_mode()

@@ -129,6 +129,7 @@ def _notes(inspection: Inspection) -> Iterator[str]:
     for found in inspection.tracked:
         if not found.is_present:
             yield absent(found)
+    yield from inspection.notes
 
 
 def absent(found: Tracked) -> str:

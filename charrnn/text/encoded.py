@@ -108,12 +108,16 @@ def encode_corpus(
         vocabulary = Vocabulary("bytes") if config.vocabulary == "bytes" else _make_vocabulary(corpus, config, survey())
     key = _cache_key(*_content(sha256, lengths), config.encoding, vocabulary.digest, on_unknown)
     path = places.cache / "encoded" / f"{key}.{vocabulary.dtype.name}"
-    length = num_bytes if vocabulary.kind == "bytes" else _known(survey(), vocabulary)
+    length, skipped = (num_bytes, 0) if vocabulary.kind == "bytes" else _known(survey(), vocabulary)
     if not path.exists() or path.stat().st_size != length * vocabulary.dtype.itemsize:  # cut off, say: made anew
         _write_ids(corpus, config.encoding, vocabulary, on_unknown, path, sha256)
     ids: Ids = np.memmap(path, dtype=vocabulary.dtype, mode="r") if path.stat().st_size else np.zeros(0, np.uint8)
     spans = split_spans(len(ids), config.split)
-    return EncodedText(corpus.name, corpus.source, ids, vocabulary, spans, num_bytes, sha256, corpus.notes)
+    left_out = (
+        f"{corpus.name}: {skipped:,} of {length + skipped:,} characters are left out: the model does not know them"
+    )
+    notes = (*corpus.notes, left_out) if skipped else corpus.notes
+    return EncodedText(corpus.name, corpus.source, ids, vocabulary, spans, num_bytes, sha256, notes)
 
 
 def _cache_key(*what: str) -> str:
@@ -138,10 +142,11 @@ def _survey(corpus: Corpus, encoding: str, places: Places, sha256: str, lengths:
     return counts
 
 
-def _known(counts: dict[int, int], vocabulary: Vocabulary) -> int:
-    """How many characters of a text with these counts have an id."""
+def _known(counts: dict[int, int], vocabulary: Vocabulary) -> tuple[int, int]:
+    """How many characters of a text with these counts have an id, and how many have none."""
     known = vocabulary.ids("".join(map(chr, counts))) >= 0
-    return int(np.fromiter(counts.values(), np.int64)[known].sum())
+    numbers = np.fromiter(counts.values(), np.int64)
+    return int(numbers[known].sum()), int(numbers[~known].sum())
 
 
 def _make_vocabulary(corpus: Corpus, config: CorpusConfig, counts: dict[int, int]) -> Vocabulary:

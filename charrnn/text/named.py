@@ -89,6 +89,9 @@ def _download_shakespeare(places: Places) -> Path:
         cause = "the downloaded file has the wrong SHA-256"
     except OSError as error:
         cause = f"it cannot be kept in {places.cache} ({error.strerror})"
+    for folder in places.data:
+        if (folder / SHAKESPEARE_FILE).exists():  # looked at by local_shakespeare, and not taken
+            cause += f", and {folder / SHAKESPEARE_FILE} is not it (wrong SHA-256, or unreadable)"
     raise CorpusUnavailable(
         f"shakespeare: {cause}; put {SHAKESPEARE_FILE} into data/ or point CHARRNN_DATA at its folder"
     )

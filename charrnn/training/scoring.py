@@ -24,7 +24,7 @@ from charrnn.training.precision import precision_to_evaluate_in
 @dataclass(frozen=True)
 class Report:
     """Loss from a carried and from a cold state; ``baselines`` are of the whole text, nats per character, or per byte
-    where ``symbol`` says so."""
+    where ``symbol`` says so; ``notes`` say what of the text one should know."""
 
     text_name: str
     split: str
@@ -32,6 +32,7 @@ class Report:
     cold: Evaluation
     baselines: dict[str, float]
     symbol: Literal["char", "byte"] = "char"
+    notes: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """The content of ``charrnn eval --json``."""
@@ -83,7 +84,7 @@ def score_model(
     if not math.isfinite(carried.nats_per_char + cold.nats_per_char):
         raise CharRNNError(f"{saved.path}: cannot score it: the loss is not a finite number; use an earlier checkpoint")
     symbol: Literal["char", "byte"] = "byte" if text.vocabulary.kind == "bytes" else "char"
-    return Report(text.name, split, carried, cold, baselines(text.ids, len(text.vocabulary)), symbol)
+    return Report(text.name, split, carried, cold, baselines(text.ids, len(text.vocabulary)), symbol, text.notes)
 
 
 def _own_text(saved: SavedModel, places: Places) -> EncodedText:

@@ -50,7 +50,8 @@ class Question:
 @dataclass(frozen=True)
 class Answer:
     """``effect`` of ``label`` instead of ``against``: mean difference of the losses, nats per character (negative is
-    better), within ``low`` to ``high`` with 95 % confidence. NaN where trainings diverged."""
+    better), within ``low`` to ``high`` with 95 % confidence. NaN where trainings diverged. ``steps`` of each training
+    of ``against``; the others read as many characters."""
 
     question: str
     label: str
@@ -61,6 +62,7 @@ class Answer:
     low: float
     high: float
     verdict: str
+    steps: int
 
 
 def ask(name: str, lab: Lab, advanced: Callable[[str, float], None]) -> list[Answer]:
@@ -96,14 +98,18 @@ def ask(name: str, lab: Lab, advanced: Callable[[str, float], None]) -> list[Ans
             for variant in variants
         }
     first = variants[0].label
-    return [compare(name, variant.label, losses[variant.label], first, losses[first]) for variant in variants[1:]]
+    return [
+        compare(name, variant.label, losses[variant.label], first, losses[first], steps) for variant in variants[1:]
+    ]
 
 
 def _validation_loss(trial: Trial) -> float:
     return math.inf if trial.val_loss is None else trial.val_loss
 
 
-def compare(question: str, label: str, losses: list[float], against: str, losses_against: list[float]) -> Answer:
+def compare(
+    question: str, label: str, losses: list[float], against: str, losses_against: list[float], steps: int
+) -> Answer:
     """The paired difference, and what it says."""
     pairs = [(a, b) for a, b in zip(losses, losses_against, strict=True) if math.isfinite(a) and math.isfinite(b)]
     diverged, diverged_against = (sum(map(math.isinf, one)) for one in (losses, losses_against))
@@ -112,12 +118,12 @@ def compare(question: str, label: str, losses: list[float], against: str, losses
         if diverged != diverged_against:
             verdict = "helps" if diverged < diverged_against else "hurts"
         verdict += f": {diverged} of {SEEDS} trainings diverged, {diverged_against} without it"
-        return Answer(question, label, against, losses, losses_against, math.nan, math.nan, math.nan, verdict)
+        return Answer(question, label, against, losses, losses_against, math.nan, math.nan, math.nan, verdict, steps)
     differences = [a - b for a, b in pairs]
     effect, half = mean(differences), T_QUANTILE * stdev(differences) / math.sqrt(SEEDS)
     low, high = effect - half, effect + half
     verdict = "helps" if high < 0 else "hurts" if low > 0 else "cannot be told at this budget"
-    return Answer(question, label, against, losses, losses_against, effect, low, high, verdict)
+    return Answer(question, label, against, losses, losses_against, effect, low, high, verdict, steps)
 
 
 def _clipping(config: Config) -> list[Variant]:

@@ -22,25 +22,21 @@ WAITING = {"status": "waiting", "message": None, "steps": 0, "seconds": 0.0, **d
 def collect(hive: Hive, swarms: Sequence[tuple[Swarm, Parcel]], seeds: list[int], groups: list[list[str]]) -> Results:
     """The content of ``hive.json``.
 
-    ``swarms`` has one entry per combination: its labels (one per group) and settings; median and quartiles of the final
-    validation loss over its bees (a bee that diverged or failed counts as infinite: null where that decides), shares;
-    and of each bee its result, curve and samples.
+    ``swarms`` has one entry per combination: its labels (one per group) and settings; its text, with how many symbols
+    and which entropies; median and quartiles of the final validation loss over its bees (a bee that diverged or failed
+    counts as infinite: null where that decides), shares; and of each bee its result, curve and samples.
 
     Raises:
         CheckpointError: a bee's files are damaged.
     """
-    parcel = swarms[0][1]
     per_step = {_per_step(swarm.config) for swarm, _ in swarms}
     results = {
         "name": hive.path.name,
-        "text": parcel.text.name,
-        "symbols": len(parcel.text.vocabulary),
-        "unigram": parcel.entropies["unigram"],
-        "uniform": math.log(len(parcel.text.vocabulary)),
+        "text": ", ".join(dict.fromkeys(one.text.name for _, one in swarms)),
         "groups": groups,
         "seeds": seeds,
         "per_step": per_step.pop() if len(per_step) == 1 else None,
-        "swarms": [_swarm(hive, swarm, seeds, one.text.spans["train"]) for swarm, one in swarms],
+        "swarms": [_swarm(hive, swarm, seeds, parcel) for swarm, parcel in swarms],
     }
     plain: Results = without_nan(results)
     return plain
@@ -51,10 +47,21 @@ def _per_step(config: Config) -> int | None:
     return None if config.training.random_seq_len else config.training.batch_size * config.training.seq_len
 
 
-def _swarm(hive: Hive, swarm: Swarm, seeds: list[int], train: tuple[int, int]) -> dict[str, Any]:
-    bees = [_bee(hive, Task(swarm.name, swarm.bee_config(seed)), train[1] - train[0]) for seed in seeds]
+def _swarm(hive: Hive, swarm: Swarm, seeds: list[int], parcel: Parcel) -> dict[str, Any]:
+    text = parcel.text
+    bees = [_bee(hive, Task(swarm.name, swarm.bee_config(seed)), len(text.train_ids)) for seed in seeds]
     known = [bee for bee in bees if bee["status"] != "waiting"]
-    return {"name": swarm.name, "labels": swarm.labels, "settings": swarm.settings, **summary(known), "bees": bees}
+    return {
+        "name": swarm.name,
+        "labels": swarm.labels,
+        "settings": swarm.settings,
+        "text": text.name,
+        "symbols": len(text.vocabulary),
+        "unigram": parcel.entropies["unigram"],
+        "uniform": math.log(len(text.vocabulary)),
+        **summary(known),
+        "bees": bees,
+    }
 
 
 def summary(bees: list[dict[str, Any]]) -> dict[str, Any]:
