@@ -46,7 +46,7 @@ class Silent:
         assert 0 <= progress <= 1
         self.logs.append(row)
 
-    def evaluated(self, row: Row, sample: str) -> None:
+    def evaluated(self, row: Row) -> None:
         self.evaluations.append(row)
 
     def warned(self, text: str) -> None:

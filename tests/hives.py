@@ -18,11 +18,11 @@ from charrnn.runs.checkpoint import unpack
 from charrnn.studies.swarm.bee import HERE, Landed, Task
 from charrnn.studies.swarm.colony import Colony, Point, make_colony, task_of
 from charrnn.studies.swarm.hive import Hive, find_or_make_hive
-from charrnn.studies.swarm.local import cores
 from charrnn.studies.swarm.speed import Arrangement
 from charrnn.studies.swarm.study import fly
 from charrnn.studies.swarm.texts import Parcel
 from charrnn.text.places import Places
+from charrnn.training.load import usable_cores
 from tests.children import PATIENCE_SECONDS
 from tests.conftest import make_config
 from tests.fault_disk import WatchedDisk
@@ -65,7 +65,7 @@ def one_task(config: Config, places: Places, folder: str = "hive") -> tuple[Task
 class Here:
     """A workplace in this process: a thread, one unit at a time. A context manager."""
 
-    cores = cores()
+    cores = len(usable_cores())
     progress = 0.0
 
     def __init__(self, executor: Executor | None = None) -> None:

@@ -19,7 +19,7 @@ from charrnn.config.schema import Config, TrainingConfig
 from charrnn.errors import UsageError
 from charrnn.studies.doctor import questions, trials
 from charrnn.studies.doctor.questions import FEWEST_STEPS, MOST_STEPS, QUESTIONS, SEEDS, ask, compare
-from charrnn.studies.doctor.trials import Lab, Trials, changed, memorise, run_trials, untrained
+from charrnn.studies.doctor.trials import Lab, Trials, memorise, run_trials, untrained
 from charrnn.studies.recommendation import LENGTH_EXPONENT
 from charrnn.studies.trials import Trial
 from charrnn.text.places import Places
@@ -263,7 +263,7 @@ class TestLab:
     @pytest.mark.parametrize(("carried", "length"), [(True, 1.0), (False, 2.5)])
     def test_a_training(self, session: Session, carried: bool, length: float) -> None:
         """Against the same written out: linear decay, and the rate that ``lr-find`` would give one of 60 steps."""
-        config = changed(session.config, lr=0.01)
+        config = session.config.with_training(lr=0.01)
         steps: list[None] = []
         result = Lab(session, 500, 0.01).train(config, 8, 2, lambda: steps.append(None), carried=carried, length=length)
         lr, count = 0.01 * (500 / trials.SHORTEST_SCALED) ** LENGTH_EXPONENT, round(8 * length)
@@ -280,7 +280,7 @@ class TestLab:
         assert result.train_loss == pytest.approx(float(np.mean(losses[-(count // 4) :])), rel=1e-5)
 
     def test_one_that_diverges(self, session: Session) -> None:
-        config = changed(session.config, optimizer="sgd", lr=1000.0, grad_clip=None)
+        config = session.config.with_training(optimizer="sgd", lr=1000.0, grad_clip=None)
         result = Lab(session, 500, 0.01).train(config, 20, 0, lambda: None)
         assert (result.val_loss, result.train_loss) == (None, None)
 
@@ -298,7 +298,7 @@ class TestLab:
         ],
     )
     def test_planned_steps(self, session: Session, settings: dict[str, Any], planned: int) -> None:
-        session.config = changed(session.config, patience=3, **settings)
+        session.config = session.config.with_training(patience=3, **settings)
         assert Lab.of(session, 0.1).planned_steps == planned
 
     @pytest.mark.parametrize(
@@ -312,10 +312,10 @@ class TestLab:
         lab = Lab.of(session, 0.1)
         for batch_size in (1, 4):
             longest = length // batch_size - 1
-            config = changed(session.config, batch_size=batch_size, seq_len=longest)
+            config = session.config.with_training(batch_size=batch_size, seq_len=longest)
             assert lab.has_text_for(config)
             Trainer(session.text.train_ids, len(session.text.vocabulary), config.model, config.training)
-            assert not lab.has_text_for(changed(config, seq_len=longest + 1))
+            assert not lab.has_text_for(config.with_training(seq_len=longest + 1))
 
 
 class TestTrials:
@@ -347,7 +347,7 @@ class TestTrials:
         less: dict[str, Any] | None,
         monkeypatch: pytest.MonkeyPatch,
     ) -> None:
-        session.config = changed(session.config, **settings)
+        session.config = session.config.with_training(**settings)
         asked: list[tuple[Config, int]] = []
 
         def train(_: Lab, config: Config, steps: int, seed: int, after_step: Callable[[], None]) -> Trial:
@@ -359,8 +359,8 @@ class TestTrials:
         shares: list[float] = []
         seen = run_trials(Lab(session, 500, 0.1), shares.append)
         lr = session.config.training.lr
-        wanted = [session.config, changed(session.config, lr=lr / 8), changed(session.config, lr=lr * 8)]
-        wanted += [] if less is None else [changed(session.config, **less)]
+        wanted = [session.config, session.config.with_training(lr=lr / 8), session.config.with_training(lr=lr * 8)]
+        wanted += [] if less is None else [session.config.with_training(**less)]
         assert asked == [(config, seed) for config in wanted for seed in (0, 1)]
         assert all(losses == [1, 2] for losses in seen.losses.values()), "of training"
         assert seen.scaled
@@ -387,7 +387,7 @@ class TestTrials:
         monkeypatch: pytest.MonkeyPatch,
     ) -> None:
         """Momentum takes its time to do harm; 16 seconds are shared by eight trainings."""
-        session.config = changed(session.config, **settings)
+        session.config = session.config.with_training(**settings)
         asked: list[int] = []
 
         def train(_: Lab, config: Config, steps: int, seed: int, after_step: Callable[[], None]) -> Trial:
@@ -487,7 +487,7 @@ class TestTrials:
 def test_one_real_question(session: Session, monkeypatch: pytest.MonkeyPatch) -> None:
     """The gradient is never as large as this limit: with and without it are the same training, seed by seed."""
     monkeypatch.setattr(questions, "FEWEST_STEPS", 5)
-    session.config = changed(session.config, grad_clip=1e6)
+    session.config = session.config.with_training(grad_clip=1e6)
     [answer] = ask("clipping", Lab(session, 500, 1e6), lambda *_: None)
     assert answer.label == "grad_clip 1e+06"
     assert answer.losses == answer.losses_against

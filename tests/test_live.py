@@ -368,7 +368,7 @@ class TestOnTheScreen:
     def test_an_evaluation_and_a_warning_are_drawn_at_once(self, trained: Session) -> None:
         screen = Screen()
         with LiveReporter(trained, screen, clock=lambda: 0.0) as reporter:
-            reporter.evaluated({"step": 26, "val_loss": 2.0, "sample": "quite new"}, "quite new")
+            reporter.evaluated({"step": 26, "val_loss": 2.0, "sample": "quite new"})
             assert "quite new" in screen.output
             reporter.warned("quite bad")
             assert "quite bad" in screen.output
@@ -396,7 +396,7 @@ class TestOnTheScreen:
                 assert HIDE in screen.output
                 reporter.warned("[b]something\x1b[2J")
                 print("from elsewhere", file=sys.stderr)
-                reporter.evaluated({"step": 26, "val_loss": 2.0, "sample": "last [words]"}, "last [words]")
+                reporter.evaluated({"step": 26, "val_loss": 2.0, "sample": "last [words]"})
                 assert capsys.readouterr().err == ""
                 if error:
                     raise error

@@ -67,7 +67,7 @@ class Deaf(Silent):
         if row["step"] == self.step:
             raise OSError(errno.EIO, "Input/output error")
 
-    def evaluated(self, row: Row, sample: str) -> None:
+    def evaluated(self, row: Row) -> None:
         self.logged(row, 0.0)
 
 

@@ -33,7 +33,8 @@ from charrnn.plots.figures import save_figure
 from charrnn.plots.search import draw_search
 from charrnn.runs.metrics import read_metrics
 from charrnn.studies.swarm import work
-from charrnn.studies.swarm.bee import RESULT, Landed, Task, fallen
+from charrnn.studies.compared import RESULT
+from charrnn.studies.swarm.bee import Landed, Task, fallen
 from charrnn.studies.swarm.colony import make_colony
 from charrnn.studies.swarm.hive import Hive, find_or_make_hive
 from charrnn.studies.swarm.search import Search, make_search, results_of_search, search_of_plan, training_command

@@ -21,9 +21,6 @@ class Interrupts:
     def __init__(self) -> None:
         self.received: int | None = None
 
-    def __bool__(self) -> bool:
-        return self.received is not None
-
     def __call__(self) -> bool:
         """Whether to stop: what loops poll."""
         return self.received is not None

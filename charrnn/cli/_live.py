@@ -111,7 +111,7 @@ class LiveReporter:
         if self._clock() >= self._next_picture:
             self._draw()
 
-    def evaluated(self, row: dict[str, Any], sample: str) -> None:
+    def evaluated(self, row: dict[str, Any]) -> None:
         """Take in an evaluation and draw."""
         self._take_in(row)
         self._draw()
@@ -223,10 +223,10 @@ class LiveReporter:
         room = max(width - len(after), 0)
         done = round(min(self._progress, 1.0) * room)
         bar = Text.assemble(("█" * done, LINE), ("░" * (room - done), MARK), after)
-        best = "" if score.best_val_loss is None else f"best val {format_loss(score.best_val_loss)} "
-        best += f"at step {score.best_step:,}" if best else ""
-        numbers = [best, *self._numbers(log)] if not log else [self._numbers(log)[0], best, *self._numbers(log)[1:]]
-        lines = [self._model(), bar, Text("   ".join(one for one in numbers if one))]
+        best = score.best_val_loss
+        told = "" if best is None else f"best val {format_loss(best)} at step {score.best_step:,}"
+        train, *others = self._numbers(log) or [""]
+        lines = [self._model(), bar, Text("   ".join(filter(None, (train, told, *others))))]
         for line in lines:
             line.no_wrap, line.overflow = True, "ellipsis"
         return Group(*lines)

@@ -13,6 +13,7 @@ import click
 from charrnn.cli._interrupts import Interrupts
 from charrnn.cli._options import as_words, overrides
 from charrnn.cli._swarm_bar import SwarmBar
+from charrnn.cli._table import table
 from charrnn.cli._terminal import format_loss, printable, say
 from charrnn.errors import CharRNNError, Interrupted, UsageError
 
@@ -217,8 +218,7 @@ def describe(results: dict[str, Any]) -> str:
     names = [" ".join(name.rsplit(".", 1)[-1] for name in setting["names"]) for setting in results["settings"]]
     heads = ["number", *names, "bees", "median", "diverged", ""]
     rows = [[str(one["number"]), *one["labels"], *_outcome(one)] for one in different[:ROWS]]
-    widths = [max(map(len, column)) for column in zip(heads, *rows, strict=True)]
-    lines = ["  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)) for row in (heads, *rows)]
+    lines = table([heads, *rows], None)
     if len(different) > ROWS:
         lines.append(f"... and {len(different) - ROWS} more")
     again = len(trials) - len(different)
@@ -228,7 +228,7 @@ def describe(results: dict[str, Any]) -> str:
     if best is not None:
         lines += [f"Best: {', '.join(best['labels'])}, median {format_loss(best['median'])}"]
         lines += [f"Train it: {results['train']}"]
-    return "\n".join(["Median final validation loss, nats per character:", *(line.rstrip() for line in lines)])
+    return "\n".join(["Median final validation loss, nats per character:", *lines])
 
 
 def _outcome(trial: dict[str, Any]) -> list[str]:

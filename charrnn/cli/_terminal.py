@@ -50,13 +50,13 @@ class TerminalReporter:
             self._last_line = time.monotonic()
             click.echo(f"{progress:4.0%}  {line}", err=True)
 
-    def evaluated(self, row: dict[str, Any], sample: str) -> None:
+    def evaluated(self, row: dict[str, Any]) -> None:
         """One line of losses beside what the text's n-grams would give, and a short sample."""
         loss = row["val_loss"]
         if self.best is None or loss < self.best:
             self.best = loss
         self._write(evaluation_line(row, self._train_loss, self.best, self.baselines))
-        if sample:
+        if sample := row.get("sample"):
             self._write(indented(sample))
 
     def warned(self, text: str) -> None:

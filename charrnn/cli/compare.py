@@ -6,20 +6,20 @@ import json
 import math
 from collections.abc import Sequence
 from pathlib import Path
+from string import ascii_uppercase
 from typing import TYPE_CHECKING
 
 import click
 
 from charrnn.cli._complete import swarms_and_runs
 from charrnn.cli._options import refuse_picture
+from charrnn.cli._table import table
 from charrnn.cli._terminal import format_loss, format_seconds, printable, say, warn
 
 if TYPE_CHECKING:
     from charrnn.studies.bootstrap import Interval
     from charrnn.studies.compare import Comparison, Contrast
     from charrnn.studies.compared import Side
-
-LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 
 
 @click.command(short_help="Runs, or swarms, against each other.")
@@ -61,19 +61,12 @@ def describe(comparison: Comparison) -> str:
 
 
 def _letters(count: int) -> list[str]:
-    return [LETTERS[i] if i < len(LETTERS) else str(i + 1) for i in range(count)]
+    return [ascii_uppercase[i] if i < len(ascii_uppercase) else str(i + 1) for i in range(count)]
 
 
 def _table(rows: Sequence[Sequence[str]], right: bool = False) -> list[str]:
     """Rows of cells, aligned; the first column to the left, the others as told."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return [
-        "  ".join(
-            cell.rjust(width) if right and place else cell.ljust(width)
-            for place, (cell, width) in enumerate(zip(row, widths, strict=True))
-        ).rstrip()
-        for row in rows
-    ]
+    return table(rows, None, right=range(1, len(rows[0])) if right else ())
 
 
 def _settings(comparison: Comparison, letters: list[str]) -> list[str]:

@@ -65,15 +65,16 @@ def inspect(
     from charrnn.cli._interrupts import Interrupts
     from charrnn.plots.inspect import draw_inspection
     from charrnn.plots.page import refuse_page, save_page
+    from charrnn.runs.export import default_name
     from charrnn.runs.saved import load_model
-    from charrnn.studies.inspection import inspect_model, model_name, parse_unit
+    from charrnn.studies.inspection import inspect_model, parse_unit
     from charrnn.studies.inspection_page import inspection_page
     from charrnn.text.places import Places
     from charrnn.training.precision import choose_device
 
     saved = load_model(checkpoint, choose_device(device or "auto"))
     asked = [parse_unit(unit, saved.config.model.num_layers, saved.config.model.hidden_size) for unit in units]
-    path = output or Path(f"{model_name(saved)}-inspect.html")
+    path = output or Path(f"{default_name(saved.path)}-inspect.html")
     refuse_page(path)
     with Interrupts() as interrupts, StudyBar(interrupts) as bar:
         inspection = inspect_model(saved, Places.from_environment(), text, length, on_unknown, bar.advanced)

@@ -144,7 +144,10 @@ def _stream(pieces: Iterator[list[str]], prompt: str, num: int, stop: str | None
     for step in pieces:
         for index, piece in enumerate(step):
             text = stops[index].feed(piece)
-            shown.write(text) if index == 0 else waiting[index].append(text)
+            if index == 0:
+                shown.write(text)
+            else:
+                waiting[index].append(text)
         if all(s.done for s in stops):
             break
     shown.write(stops[0].flush())

@@ -16,6 +16,7 @@ from charrnn.cli._openmp import spin_briefly
 from charrnn.cli._options import config_option, data_option, device_option, overrides, set_option
 from charrnn.cli._search import new_search, refuse_mixed, refuse_other_kind, resumed_search, run_search
 from charrnn.cli._swarm_bar import SwarmBar
+from charrnn.cli._table import table
 from charrnn.cli._terminal import format_loss, say, warn
 from charrnn.errors import CharRNNError, Interrupted, UsageError
 
@@ -237,14 +238,12 @@ def describe(results: dict[str, Any]) -> str:
     names = [" ".join(name.rsplit(".", 1)[-1] for name in group) for group in results["groups"]]
     heads = [*names, "bees", "median", "quartiles", "diverged"]
     rows = [[*one["labels"], *summary_cells(one)] for one in swarms]
-    widths = [max(map(len, column)) for column in zip(heads, *rows, strict=True)]
-    lines = ["  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)) for row in (heads, *rows)]
+    lines = table([heads, *rows], None)
     if best := best_swarm(results):
         lines += ["", f"Best: {', '.join(best['labels']) or best['name']}, median {format_loss(best['median'])}"]
     elif any(one["median"] is not None for one in swarms):
         lines += ["", "No best: losses on different texts, or of different symbols, do not compare"]
-    lines[0] = lines[0].rstrip()
-    return "\n".join(["Final validation loss, nats per character:", *(line.rstrip() for line in lines)])
+    return "\n".join(["Final validation loss, nats per character:", *lines])
 
 
 def summary_cells(summary: dict[str, Any]) -> Sequence[str]:

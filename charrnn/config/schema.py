@@ -283,3 +283,7 @@ class Config(Section):
     training: TrainingConfig
     sampling: SamplingConfig = Field(default_factory=SamplingConfig)
     run: RunConfig = Field(default_factory=RunConfig)
+
+    def with_training(self, **settings: Any) -> Config:
+        """The same with other training settings, which are known to be right: they are not checked."""
+        return self.model_copy(update={"training": self.training.model_copy(update=settings)})

@@ -31,7 +31,7 @@ def refuse_moving(kept: Config, asked: Config) -> None:
         raise UsageError(f"run.name and run.out {STAYS}")
 
 
-def amend(folder: RunFolder, assignments: Iterable[str] = (), options: Iterable[NamedOverride] = ()) -> None:
+def amend(folder: RunFolder, options: Iterable[NamedOverride]) -> None:
     """Change settings in a run's ``config.yaml``, all or nothing; the others stay. The run's lock is held.
 
     Raises:
@@ -39,7 +39,7 @@ def amend(folder: RunFolder, assignments: Iterable[str] = (), options: Iterable[
         CharRNNError: it cannot be written.
     """
     before = load_config(folder.config)
-    _replace(folder, before, revise_config(before, assignments, options))
+    _replace(folder, before, revise_config(before, options=options))
 
 
 def amend_resumed(folder: RunFolder, config: Config, goes_on: bool) -> None:

@@ -164,8 +164,7 @@ class _Plan:
         self.asked = asked
         self.batch_size, self.seq_len = window_shape(facts.characters, asked)
         self.layers: int = asked.get("model.num_layers", 1)
-        largest = max(size.hidden for size in SIZES if size == SIZES[0] or not self.lacks(size)) if self.free else 0
-        self.hidden: int = asked_size(asked) or largest
+        self.hidden: int = asked_size(asked) or max(size.hidden for size in SIZES if not self.lacks(size))
         self.optimizer: str = asked.get("training.optimizer", "adamw")
         self.reads, self.limit = self.reach(self.hidden)
         self.passes = self.reads / facts.characters

@@ -59,8 +59,8 @@ class Side:
     def quartiles(self, name: str) -> list[float | None]:
         """Lower quartile, median and upper quartile of one of ``MEASURED`` over the trainings that have it; infinite
         ones count."""
-        values = sorted(value for one in self.trainings if (value := getattr(one, name)) is not None)
-        return [_quantile(values, share) for share in (0.25, 0.5, 0.75)]
+        values = [value for one in self.trainings if (value := getattr(one, name)) is not None]
+        return [quantile(values, share) if values else None for share in (0.25, 0.5, 0.75)]
 
 
 def read_side(path: Path) -> Side:
@@ -155,10 +155,9 @@ def bee_result(run: Run) -> tuple[str, float] | None:
     return status, loss if status == "ended" and loss is not None else math.inf
 
 
-def _quantile(values: list[float], share: float) -> float | None:
-    """Linear between neighbours; where the upper one is infinite, so is the result."""
-    if not values:
-        return None
-    place = share * (len(values) - 1)
-    low, high = values[math.floor(place)], values[math.ceil(place)]
+def quantile(values: Sequence[float], share: float) -> float:
+    """As numpy's, but infinite rather than NaN where the upper neighbour is infinite."""
+    ordered = sorted(values)
+    place = share * (len(ordered) - 1)
+    low, high = ordered[math.floor(place)], ordered[math.ceil(place)]
     return low if low == high else low + (high - low) * (place - math.floor(place))

@@ -235,12 +235,6 @@ def _symbol(vocabulary: Vocabulary, index: int) -> str:
     return vocabulary.decode([index])
 
 
-def model_name(saved: SavedModel) -> str:
-    """The name of the run whose folder a checkpoint lies in, or that of its file."""
-    path = saved.path.absolute()
-    return path.parent.parent.name if path.parent.name == "checkpoints" else path.stem
-
-
 def parse_unit(word: str, layers: int, size: int) -> int:
     """The column of a unit given as ``LAYER:UNIT``, both from 1.
 

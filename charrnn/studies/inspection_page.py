@@ -7,7 +7,8 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from charrnn.plots.inspect import InspectionPage, Ranked, Surprise, Unit, visible
-from charrnn.studies.inspection import Inspection, model_name
+from charrnn.runs.export import default_name
+from charrnn.studies.inspection import Inspection
 from charrnn.studies.tracking import CONFIDENCE, FEWEST_STRETCHES, SHIFTS, Tracked, Tracker
 
 SHOWN = 4000  # characters
@@ -20,7 +21,7 @@ def inspection_page(inspection: Inspection, asked: Sequence[int] = ()) -> Inspec
     first, end = _shown(inspection.characters)
     places = range(first, end)
     return InspectionPage(
-        title=f"{model_name(inspection.model)} reads {inspection.text_name}",
+        title=f"{default_name(inspection.model.path)} reads {inspection.text_name}",
         facts=_facts(inspection),
         shown=f"Shown are characters {first + 1:,} to {end:,}"
         + (", which no unit was ranked on." if first >= len(inspection.characters) // 2 else "."),

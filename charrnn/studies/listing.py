@@ -60,7 +60,7 @@ def difference(run: Run) -> tuple[str | None, dict[str, Any]]:
     """
     if "chosen" in run.environment:
         return None, {}
-    shipped = _shipped()
+    shipped = shipped_settings()
     known, named = run.environment.get("config"), run.path.name.rstrip("0123456789").removesuffix("-")
     for base in (known, f"{run.path.name}.yaml", f"{named}.yaml"):
         if isinstance(base, str) and base in shipped:
@@ -70,7 +70,7 @@ def difference(run: Run) -> tuple[str | None, dict[str, Any]]:
 
 
 @cache
-def _shipped() -> dict[str, dict[str, Any]]:
+def shipped_settings() -> dict[str, dict[str, Any]]:
     """The shipped configs' settings, by their name and then by dotted name."""
     return {path.name: flat(load_own_config(path).model_dump(mode="json")) for path in shipped_configs()}
 

@@ -10,9 +10,7 @@ from datetime import datetime
 from importlib.metadata import version
 from pathlib import Path
 
-from charrnn.config.library import shipped_configs
-from charrnn.config.loader import dump_config, load_own_config
-from charrnn.config.settings import flat
+from charrnn.config.loader import dump_config
 from charrnn.errors import CharRNNError, Interrupted, UsageError
 from charrnn.plots.report import Chapter, Checked, Examined, ReportPage, Sample, Setting, ThroughTime
 from charrnn.runs.run import Run, read_run
@@ -20,7 +18,7 @@ from charrnn.studies.compare import incomparable, shown
 from charrnn.studies.compared import differing, read_side
 from charrnn.studies.doctor.examination import Advanced, examine_folder
 from charrnn.studies.doctor.finding import Finding
-from charrnn.studies.listing import difference
+from charrnn.studies.listing import difference, shipped_settings
 from charrnn.studies.report_rates import read_rates
 from charrnn.studies.report_words import environment_words, numbers, reach_words, verdict, verdict_on_all
 from charrnn.text.places import Places
@@ -111,7 +109,7 @@ def _checked(finding: Finding) -> Checked:
 
 def _chapter(run: Run, name: str, examined: Examined | str) -> Chapter:
     base, changed = difference(run)
-    usual = _shipped(base) if base else {}
+    usual = shipped_settings()[base] if base else {}
     return Chapter(
         name=name,
         run=run,
@@ -127,12 +125,6 @@ def _chapter(run: Run, name: str, examined: Examined | str) -> Chapter:
         config=dump_config(run.config),
         environment=environment_words(run.environment),
     )
-
-
-def _shipped(name: str) -> dict[str, object]:
-    """The settings of a shipped config by dotted name."""
-    file = next(path for path in shipped_configs() if path.name == name)
-    return flat(load_own_config(file).model_dump(mode="json"))
 
 
 def _samples(run: Run) -> list[Sample]:

@@ -42,8 +42,8 @@ class Reporter(Protocol):
     def logged(self, row: Row, progress: float) -> None:
         """A line of metrics was written; ``progress`` is 0 to 1."""
 
-    def evaluated(self, row: Row, sample: str) -> None:
-        """An evaluation was made; ``sample`` is a text written by the model."""
+    def evaluated(self, row: Row) -> None:
+        """An evaluation was made; ``row`` has a ``sample`` of what the model then writes, if one was asked for."""
 
     def warned(self, text: str) -> None:
         """Something went wrong, and training goes on."""
@@ -205,7 +205,7 @@ class Loop:
             self.session.score.finished = final
             if is_best:
                 self._write_checkpoint(self.keeper.save_best)
-            self.reporter.evaluated(row, sample)
+            self.reporter.evaluated(row)
 
     def _finish(self) -> None:
         """The last log line and the last evaluation, if they are not written already."""

@@ -61,7 +61,7 @@ class NotebookReporter:
             f"step {row['step']:,}  train {row['train_loss']:.3f}  {row['chars_per_sec'] / 1000:.1f}k char/s"
         )
 
-    def evaluated(self, row: Row, sample: str) -> None:
+    def evaluated(self, row: Row) -> None:
         """See ``Reporter``."""
         if self._shown:
             tqdm.write(f"step {row['step']:,}  val {row['val_loss']:.4f} nats/char")

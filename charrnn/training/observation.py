@@ -44,8 +44,8 @@ class Observer:
         by_position = torch.stack([piece.mean() for piece in losses.tensor_split(min(len(losses), MOST_POSITIONS))])
         return Observation(
             loss_by_position=by_position,
-            taught_positions=_share_not_zero(self._logits.grad, keep=1),
-            carried_streams=_share_not_zero(self._before[0], keep=1),
+            taught_positions=_share_not_zero(self._logits.grad),
+            carried_streams=_share_not_zero(self._before[0]),
             largest_logit=self._logits.detach().abs().amax().float(),
             largest_state=after[-1].detach().abs().amax(),
             zero_gradients=self._zero_gradients(),
@@ -139,12 +139,11 @@ class Observation:
         return row
 
 
-def _share_not_zero(tensor: Tensor | None, keep: int) -> Tensor:
-    """The share of the indices of dimension ``keep`` at which anything is not zero."""
+def _share_not_zero(tensor: Tensor | None) -> Tensor:
+    """The share of the indices of dimension 1 (positions, or streams) at which anything is not zero."""
     if tensor is None:
         return torch.zeros(())
-    others = [dimension for dimension in range(tensor.dim()) if dimension != keep]
-    return (tensor.detach() != 0).sum(dim=others).bool().float().mean()
+    return (tensor.detach() != 0).any(dim=2).any(dim=0).float().mean()
 
 
 def _rounded(value: float) -> float:

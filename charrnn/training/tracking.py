@@ -52,9 +52,9 @@ class TrackedReporter:
         self._reporter.logged(row, progress)
         self._add(row)
 
-    def evaluated(self, row: Row, sample: str) -> None:
+    def evaluated(self, row: Row) -> None:
         """An evaluation was made."""
-        self._reporter.evaluated(row, sample)
+        self._reporter.evaluated(row)
         self._add(row)
 
     def warned(self, text: str) -> None:

@@ -29,7 +29,7 @@ class _Watcher:
     def logged(self, row: Row, progress: float) -> None:
         self._advanced(progress)
 
-    def evaluated(self, row: Row, sample: str) -> None:
+    def evaluated(self, row: Row) -> None:
         """Nobody reads it."""
 
     def warned(self, text: str) -> None:

@@ -16,7 +16,7 @@ import torch
 
 from charrnn.config.schema import Config
 from charrnn.errors import UsageError
-from charrnn.studies.doctor.trials import Lab, changed
+from charrnn.studies.doctor.trials import Lab
 from charrnn.studies.trials import Trial
 from charrnn.training.precision import choose_precision
 
@@ -169,7 +169,7 @@ def _reset(config: Config) -> list[Variant]:
 
 
 def _with(config: Config, label: str, length: float = 1.0, **settings: Any) -> Variant:
-    return Variant(label, changed(config, **settings), length)
+    return Variant(label, config.with_training(**settings), length)
 
 
 QUESTIONS = {

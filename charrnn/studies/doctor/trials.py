@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any
 
 from charrnn.config.schema import Config, DropoutConfig
 from charrnn.model.charrnn import CharRNN
@@ -150,7 +149,7 @@ def _run(lab: Lab, advanced: Callable[[float], None]) -> Trials:
     trials = Trials(steps, losses)
     while _none_learns(trials, PLATEAU * lab.session.baselines["unigram"]) and trials.higher_factor < MOST_FACTOR:
         factor = trials.higher_factor * RATE_FACTOR
-        higher = changed(lab.session.config, lr=lab.session.config.training.lr * factor)
+        higher = lab.session.config.with_training(lr=lab.session.config.training.lr * factor)
         found = [_training_loss(lab.train(higher, steps, seed, step)) for seed in range(SEEDS)]
         trials = Trials(steps, losses | {"higher rate": found}, higher_factor=factor)
     return trials
@@ -170,19 +169,14 @@ def _variants(config: Config) -> dict[str, Config]:
     lr, beta1, beta2 = config.training.lr, *config.training.betas
     variants = {
         "same": config,
-        "lower rate": changed(config, lr=lr / RATE_FACTOR),
-        "higher rate": changed(config, lr=lr * RATE_FACTOR),
+        "lower rate": config.with_training(lr=lr / RATE_FACTOR),
+        "higher rate": config.with_training(lr=lr * RATE_FACTOR),
     }
     if config.training.optimizer == "sgd" and config.training.momentum > USUAL_MOMENTUM:
-        variants["less momentum"] = changed(config, momentum=USUAL_MOMENTUM)
+        variants["less momentum"] = config.with_training(momentum=USUAL_MOMENTUM)
     if config.training.optimizer != "sgd" and beta1 > USUAL_MOMENTUM:
-        variants["less momentum"] = changed(config, betas=[USUAL_MOMENTUM, beta2])
+        variants["less momentum"] = config.with_training(betas=[USUAL_MOMENTUM, beta2])
     return variants
-
-
-def changed(config: Config, **settings: Any) -> Config:
-    """The config with other training settings."""
-    return config.model_copy(update={"training": config.training.model_copy(update=settings)})
 
 
 def untrained(session: Session) -> CharRNN:

@@ -23,6 +23,7 @@ from charrnn.config.schema import Config
 from charrnn.errors import CharRNNError, DivergedError
 from charrnn.runs.directory import RunFolder
 from charrnn.runs.metrics import Row, without_nan
+from charrnn.studies.compared import RESULT
 from charrnn.studies.swarm.plan import bee_name
 from charrnn.studies.swarm.texts import Parcel, open_parcel
 from charrnn.training.loop import Loop, Outcome, Steps
@@ -35,7 +36,6 @@ from charrnn.training.trainer import Trainer
 # Weights and dropout draw from torch's one generator of the process: a Dask worker with several threads must not mix
 # the draws of two bees.
 ONE_AT_A_TIME = threading.Lock()
-RESULT = "result.json"
 LOSSES = ("train_loss", "val_loss", "val_loss_cold", "best_val_loss")  # nats per character, in a result
 REPORT = ("status", "message", "steps", "seconds", *LOSSES)  # what a result holds
 WORSE_THAN_GUESSING = 1.1  # times the loss of a uniform guess: a bee that ends above it has diverged, finite or not
@@ -155,7 +155,7 @@ class _Flight:
         self.rows["log"] = row
         self._advance(progress)
 
-    def evaluated(self, row: Row, sample: str) -> None:
+    def evaluated(self, row: Row) -> None:
         """An evaluation."""
         self.rows["evaluation"] = row
 

@@ -28,7 +28,8 @@ from charrnn.errors import CharRNNError, CheckpointError, UsageError
 from charrnn.runs import files
 from charrnn.runs.directory import MAX_RUNS_OF_A_NAME
 from charrnn.runs.files import remove_unfinished, write_atomically, write_folder
-from charrnn.studies.swarm.bee import LOSSES, REPORT, RESULT, Landed, Task
+from charrnn.studies.compared import RESULT
+from charrnn.studies.swarm.bee import LOSSES, REPORT, Landed, Task
 from charrnn.studies.swarm.plan import Swarm
 
 FINISHED = ("ended", "diverged")  # a bee that failed is tried again when the hive is

@@ -17,14 +17,10 @@ from typing import Any, ParamSpec, TypeVar
 
 from charrnn.errors import INTERRUPTIONS
 from charrnn.studies.swarm.texts import Parcel
+from charrnn.training.load import usable_cores
 
 P = ParamSpec("P")
 T = TypeVar("T")
-
-
-def cores() -> int:
-    """Processor cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 class LocalExecutor(Executor):
@@ -89,7 +85,7 @@ class LocalWorkplace:
     """This machine. A context manager: its processes end with it."""
 
     def __init__(self, jobs: int | None = None) -> None:
-        self.cores = cores()
+        self.cores = len(usable_cores())
         self.executor = LocalExecutor(jobs or self.cores)
 
     def use(self, jobs: int) -> None:

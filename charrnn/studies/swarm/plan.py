@@ -39,12 +39,7 @@ class Swarm:
 
     def bee_config(self, seed: int) -> Config:
         """The config of the bee with this seed."""
-        return with_training(self.config, seed=seed)
-
-
-def with_training(config: Config, **settings: Any) -> Config:
-    """The config with other training settings, which are known to be right."""
-    return config.model_copy(update={"training": config.training.model_copy(update=settings)})
+        return self.config.with_training(seed=seed)
 
 
 def bee_name(seed: int) -> str:

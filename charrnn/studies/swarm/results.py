@@ -10,6 +10,7 @@ from typing import Any
 from charrnn.config.schema import Config
 from charrnn.runs.directory import RunFolder
 from charrnn.runs.metrics import read_metrics, without_nan
+from charrnn.studies.compared import quantile
 from charrnn.studies.swarm.bee import LOSSES, Task
 from charrnn.studies.swarm.hive import Hive
 from charrnn.studies.swarm.plan import Swarm
@@ -68,7 +69,7 @@ def summary(bees: list[dict[str, Any]]) -> dict[str, Any]:
     """Median and quartiles of the final validation loss, share diverged (or failed), and how many bees that is of."""
     losses = [math.inf if bee["val_loss"] is None else bee["val_loss"] for bee in bees]
     lost = [bee for bee in bees if bee["status"] in ("diverged", "failed")]
-    quartiles = [_quantile(losses, share) for share in (0.25, 0.75)] if losses else [math.inf, math.inf]
+    quartiles = [quantile(losses, share) for share in (0.25, 0.75)] if losses else [math.inf, math.inf]
     return {
         "median": median(losses) if losses else math.inf,
         "quartiles": quartiles,
@@ -76,14 +77,6 @@ def summary(bees: list[dict[str, Any]]) -> dict[str, Any]:
         "count": len(bees),
         "seconds": median(bee["seconds"] for bee in bees) if bees else 0.0,
     }
-
-
-def _quantile(losses: list[float], share: float) -> float:
-    """As numpy's, but infinite rather than NaN between two infinite numbers."""
-    ordered = sorted(losses)
-    place = share * (len(ordered) - 1)
-    below, above = ordered[math.floor(place)], ordered[math.ceil(place)]
-    return below if below == above else below + (place - math.floor(place)) * (above - below)
 
 
 def _bee(hive: Hive, task: Task, train_characters: int) -> dict[str, Any]:

@@ -25,13 +25,13 @@ from charrnn.config.settings import Settings
 from charrnn.errors import CheckpointError, ConfigError, CorpusUnavailable, DataError
 from charrnn.studies.swarm.colony import Colony, on_its_text, with_text
 from charrnn.studies.swarm.hive import Hive, Plan
-from charrnn.studies.swarm.local import cores
 from charrnn.studies.swarm.memory import Memory
 from charrnn.studies.swarm.plan import Swarm, make_swarms
 from charrnn.studies.swarm.results import Results
 from charrnn.studies.swarm.space import Group, Range, corners
 from charrnn.studies.swarm.texts import Parcel
 from charrnn.text.places import Places
+from charrnn.training.load import usable_cores
 
 CAP = 2.0  # times ln(symbols)
 MOST_CORNERS = 200  # combinations that are looked at for one that can be trained
@@ -81,7 +81,7 @@ class Search:
     @property
     def colony(self) -> Colony:
         """Bees like those to come, as many as keep this machine busy: what its use is measured with."""
-        return Colony(self.base, [], [self.scout], list(range(self.seeds * cores())))
+        return Colony(self.base, [], [self.scout], list(range(self.seeds * len(usable_cores()))))
 
     def with_seeds(self, count: int) -> Search:
         """The same with so many seeds."""

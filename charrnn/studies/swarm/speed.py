@@ -12,7 +12,6 @@ from concurrent.futures import Executor
 from dataclasses import dataclass
 
 from charrnn.config.schema import Config
-from charrnn.studies.swarm.plan import with_training
 from charrnn.studies.swarm.texts import Parcel, open_parcel
 from charrnn.training.process import prepare_process
 from charrnn.training.stacked import StackedTrainer
@@ -110,4 +109,4 @@ def bees_at_a_time(bees: int, jobs: int) -> int:
 
 def probing(config: Config) -> Config:
     """A config that takes any number of steps at a rate that does no harm: only its speed is of interest."""
-    return with_training(config, lr=min(config.training.lr, 1e-3), min_lr=0.0)
+    return config.with_training(lr=min(config.training.lr, 1e-3), min_lr=0.0)
