@@ -32,8 +32,8 @@ from charrnn.errors import CharRNNError, ConfigError, DataError
 from charrnn.plots.figures import save_figure
 from charrnn.plots.search import draw_search
 from charrnn.runs.metrics import read_metrics
-from charrnn.studies.swarm import work
 from charrnn.studies.compared import RESULT
+from charrnn.studies.swarm import work
 from charrnn.studies.swarm.bee import Landed, Task, fallen
 from charrnn.studies.swarm.colony import make_colony
 from charrnn.studies.swarm.hive import Hive, find_or_make_hive

@@ -19,11 +19,11 @@ from charrnn.config.library import find_config
 from charrnn.config.loader import load_config
 from charrnn.config.schema import Config
 from charrnn.studies.swarm.bee import Task, train_bees
-from charrnn.studies.swarm.local import LocalExecutor, cores
-from charrnn.studies.swarm.plan import with_training
+from charrnn.studies.swarm.local import LocalExecutor
 from charrnn.studies.swarm.speed import bees_at_a_time
 from charrnn.studies.swarm.texts import Parcel, pack_text
 from charrnn.text.places import Places
+from charrnn.training.load import usable_cores
 
 GOAL = 1.8
 
@@ -41,11 +41,12 @@ def main() -> int:
     settings += ["training.max_time=null", "run.eval_characters=20000"]
     config = load_config(find_config("shakespeare.yaml"), [*settings, *options.set])
     parcel = pack_text(config.corpus, Places.from_environment())
-    together = bees_at_a_time(options.bees, cores())
+    cores = len(usable_cores())
+    together = bees_at_a_time(options.bees, cores)
     ways = {
-        f"one after the other, {cores()} threads": (LocalExecutor(1), cores(), 1),
-        f"{cores()} processes, one thread each": (LocalExecutor(cores()), 1, 1),
-        f"the same, {together} bees stacked": (LocalExecutor(cores()), 1, together),
+        f"one after the other, {cores} threads": (LocalExecutor(1), cores, 1),
+        f"{cores} processes, one thread each": (LocalExecutor(cores), 1, 1),
+        f"the same, {together} bees stacked": (LocalExecutor(cores), 1, together),
     }
     rates: dict[str, list[float]] = {name: [] for name in ways}
     for number in range(-1, options.rounds):  # the first round warms up
@@ -60,7 +61,7 @@ def main() -> int:
 
 def fly(executor: LocalExecutor, parcel: Parcel, config: Config, threads: int, together: int, bees: int) -> float:
     """Seconds until all bees have landed."""
-    tasks = [Task("all", with_training(config, seed=seed, threads=threads)) for seed in range(1, bees + 1)]
+    tasks = [Task("all", config.with_training(seed=seed, threads=threads)) for seed in range(1, bees + 1)]
     units = [tuple(tasks[start : start + together]) for start in range(0, bees, together)]
     begun = time.perf_counter()
     futures = [executor.submit(train_bees, parcel, unit, True) for unit in units]
