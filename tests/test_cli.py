@@ -32,6 +32,7 @@ from charrnn.config.schema import Config
 from charrnn.runs.metrics import read_metrics
 from charrnn.text.named import NAMED
 from charrnn.text.places import Places
+from charrnn.training.clock import clock
 from tests.command_line import PROGRAM, Result, run, snapshot
 from tests.conftest import TEXT, make_config
 from tests.helpers import LOG_KEYS, OBSERVED_KEYS, begin, train
@@ -376,6 +377,20 @@ class TestSignals:
                 os.kill(os.getpid(), signal.SIGHUP)
         assert interrupts.received == received
         assert signal.getsignal(signal.SIGHUP) is before
+
+    def test_ctrl_z_takes_no_time_of_training(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Against a stopwatch, an hour after another at each look, and a stop that is none."""
+        asked: list[tuple[int, int]] = []
+        hours = iter(range(0, 36_000, 3600))
+        monkeypatch.setattr(os, "kill", lambda *words: asked.append(words))
+        monkeypatch.setattr(time, "monotonic", lambda: float(next(hours)))
+        with Interrupts() as interrupts:
+            before = clock.now()
+            signal.raise_signal(signal.SIGTSTP)
+            assert clock.now() - before == 2 * 3600, "of three looks at the stopwatch two are not Ctrl-Z's"
+        assert asked == [(os.getpid(), signal.SIGSTOP)]
+        assert interrupts.received is None
+        assert signal.getsignal(signal.SIGTSTP) is signal.SIG_DFL
 
 
 class TestEval:

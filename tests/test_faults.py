@@ -284,7 +284,7 @@ def world(
     name = getattr(request, "param", "fresh")
     monkeypatch.chdir(memory)
     # A clock that stands still makes two equal runs equal in every byte, so that equal crashes need one look only.
-    monkeypatch.setattr("charrnn.training.loop.time", SimpleNamespace(monotonic=lambda: 0.0))
+    monkeypatch.setattr("charrnn.training.loop.clock", SimpleNamespace(now=lambda: 0.0))
     # These two take as long as all the steps of such a run.
     monkeypatch.setattr("charrnn.training.session.describe_environment", lru_cache(describe_environment))
     monkeypatch.setattr("charrnn.training.session.dump_config", lambda _: "tiny: true\n")

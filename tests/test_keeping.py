@@ -691,7 +691,7 @@ class TestDivergence:
     ) -> None:
         """A second a step: back from 26 to 24, the line at 28 is of 22 to 24 and 25 to 28, and not of four seconds."""
         seconds = iter(range(10**6))
-        monkeypatch.setattr("charrnn.training.loop.time", SimpleNamespace(monotonic=lambda: float(next(seconds))))
+        monkeypatch.setattr("charrnn.training.loop.clock", SimpleNamespace(now=lambda: float(next(seconds))))
         diverge_if(monkeypatch, lambda step, lr: step == 26 and lr > 0.006)
         session = begin(self._config(config, "training.random_seq_len=false"), places)
         assert train(session) is Outcome.LIMIT

@@ -1,14 +1,16 @@
-"""Ctrl-C, SIGTERM and a terminal that goes away: the first asks politely, the second leaves at once."""
+"""Ctrl-C, SIGTERM and a terminal that goes away: the first asks politely, the second leaves at once. Ctrl-Z pauses."""
 
 from __future__ import annotations
 
 import os
 import signal
 import stat
+import time
 from contextlib import suppress
 from types import FrameType
 
 from charrnn.errors import INTERRUPTIONS, Interrupted
+from charrnn.training.clock import clock
 
 
 class Interrupts:
@@ -35,11 +37,20 @@ class Interrupts:
     def __enter__(self) -> Interrupts:
         ignored = {signal.SIGHUP} if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN else set()
         self._before = {number: signal.signal(number, self._handle) for number in {*INTERRUPTIONS} - ignored}
+        if signal.getsignal(signal.SIGTSTP) is signal.SIG_DFL:
+            self._before[signal.SIGTSTP] = signal.signal(signal.SIGTSTP, _pause)
         return self
 
     def __exit__(self, *_: object) -> None:
         for number, handler in self._before.items():
             signal.signal(number, handler)
+
+
+def _pause(number: int, _: FrameType | None) -> None:
+    """Stop, as without a handler; until it goes on ("fg") no time passes for a training and its schedule."""
+    stopped = time.monotonic()
+    os.kill(os.getpid(), signal.SIGSTOP)
+    clock.leave_out(time.monotonic() - stopped)
 
 
 def _let_gone_terminals_be() -> None:

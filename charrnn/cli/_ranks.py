@@ -139,7 +139,9 @@ class SharedInterrupts(Interrupts):
     def _watch(self) -> None:
         """Leave if the main thread, after a signal, waits for others and does not get on; it may wait for a disk."""
         with self._signals as signals:
-            while signals.recv(1):
+            while number := signals.recv(1):
+                if number[0] == signal.SIGTSTP:  # Ctrl-Z: nothing is asked to end
+                    continue
                 self._moves.clear()
                 if not self._moves.wait(STUCK_SECONDS) and self._ranks.is_waiting:
                     os._exit(show_error(self._ranks.loss_of_another()))

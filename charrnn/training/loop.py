@@ -9,7 +9,6 @@ What a person sees is the reporter's business, and whether somebody pressed Ctrl
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Callable, Generator, Iterator
 from contextlib import ExitStack, closing, contextmanager
 from enum import Enum
@@ -22,6 +21,7 @@ from charrnn.runs.directory import RunFolder
 from charrnn.runs.files import GrowingFile, remove_unfinished
 from charrnn.runs.keeping import Keeper, newest_whole
 from charrnn.runs.metrics import Row, json_line
+from charrnn.training.clock import clock
 from charrnn.training.divergence import diverged
 from charrnn.training.look import sample_of, validation_loss
 from charrnn.training.session import Session
@@ -86,7 +86,7 @@ class Loop:
         with ExitStack() as stack:
             self._open_logs(stack)
             self.keeper.taken_back(self.session.trainer.steps, self.session.score.best_step)
-            self._clock = time.monotonic()
+            self._clock = clock.now()
             if self.session.revised or self.keeper.step_of_last != self.session.trainer.steps:
                 self._save()  # so that what is gone back to, or resumed, is this run from its first step here
             outcome = yield from self._train()
@@ -151,7 +151,7 @@ class Loop:
             self._evaluate(final=False)
 
     def _read_clock(self) -> None:
-        now = time.monotonic()
+        now = clock.now()
         self.session.score.seconds += now - self._clock
         self._clock = now
 
