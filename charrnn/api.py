@@ -27,13 +27,14 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, get_args
 
-from charrnn.config.library import find_config, name_from, stem_of_config
+from charrnn.config.extras import require_tracker
+from charrnn.config.library import find_config, is_of_run, name_from, name_of_config, stem_of_config
 from charrnn.config.loader import load_config, revise_config
 from charrnn.config.schema import Config
 from charrnn.config.settings import LARGEST_NUMBER, NamedOverride, flat
 from charrnn.errors import DataError, UsageError
-from charrnn.runs.amending import amend_resumed, refuse_moving, with_kept_note
-from charrnn.runs.directory import folder_of
+from charrnn.runs.amending import amend_resumed, amend_text, refuse_moving, with_kept_note
+from charrnn.runs.directory import folder_of, refuse_unwritable
 from charrnn.runs.keeping import find_state
 from charrnn.runs.lock import FolderLock
 from charrnn.runs.run import Run, read_run
@@ -47,6 +48,7 @@ from charrnn.training.loop import Loop
 from charrnn.training.notebook import NotebookReporter, StopButton
 from charrnn.training.pace import PacedReporter, pace_of
 from charrnn.training.precision import choose_device, choose_precision
+from charrnn.training.process import lent_process
 from charrnn.training.session import Session, config_in, new_session, resume_session, start_run
 from charrnn.training.tracking import tracked
 
@@ -89,17 +91,23 @@ def train(
     >>> run.path.name, run.settings["model.hidden_size"], run.metrics[-1]["step"]
     ('abc', 16, 20)
     """
-    stem, options = None, [*_overrides(settings or {}), *_named(data=data, out=out, name=name)]
+    stem, made_from, options = None, None, [*_overrides(settings or {}), *_named(data=data, out=out, name=name)]
     if isinstance(config, Config):
         checked = revise_config(config, options=options)
     elif isinstance(config, Mapping):
         checked = load_config(None, options=[*_overrides(config), *options])
     else:
         file = find_config(str(config))
-        stem, checked = stem_of_config(file), load_config(file, options=options)
+        stem, made_from = stem_of_config(file), name_of_config(file)
+        no_note = ["run.note=null"] if is_of_run(file) else []  # why that run was made is not why this one is
+        checked = load_config(file, no_note, options)
+    require_tracker(checked)
+    refuse_unwritable(Path(checked.run.out))
     with ExitStack() as stack:
+        stack.enter_context(lent_process())
         stack.enter_context(Courtesy())
         session = new_session(checked, Places.from_environment())
+        session.made_from = made_from
         folder = start_run(session, stem or name_from(session.text.name))
         stack.enter_context(FolderLock(folder))
         _train(session, progress)
@@ -129,15 +137,17 @@ def resume(
     """
     path = _path(run)
     folder = folder_of(path)
-    with FolderLock(folder), Courtesy():
+    with FolderLock(folder), lent_process(), Courtesy():
         found = find_state(folder, path)
         for problem in found.damaged:
             warnings.warn(f"{problem}; going on from {found.file.name}", stacklevel=2)
         changes = _overrides(settings or {})
         config = revise_config(with_kept_note(config_in(found), folder), options=changes)
         refuse_moving(config_in(found), config)
+        require_tracker(config)
         session = resume_session(folder, found, config, Places.from_environment(), inexact)
         amend_resumed(folder, session.config, goes_on=not session.score.finished)
+        amend_text(folder, session.text.describe(), session.trainer.steps)
         if not session.score.finished:
             _train(session, progress)
     return read_run(folder.path)
@@ -154,7 +164,8 @@ def load(checkpoint: Run | str | Path, device: str = "cpu") -> TrainedModel:
         CheckpointError: there is none, or it is damaged.
         UsageError: there is no such device.
     """
-    return TrainedModel(**vars(load_model(_path(checkpoint), choose_device(device))))
+    with lent_process():
+        return TrainedModel(**vars(load_model(_path(checkpoint), choose_device(device))))
 
 
 class TrainedModel(SavedModel):

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -131,6 +132,49 @@ def test_another_text_is_for_those_who_say_so(small_config: Config, text_file: P
         charrnn.resume(first, settings={"training.max_steps": 25}, progress=False)
     again = charrnn.resume(first, settings={"training.max_steps": 25}, inexact=True, progress=False)
     assert (again.state, again.metrics[-1]["step"]) == ("done", 25)
+
+
+def test_the_process_is_given_back(small_config: Config) -> None:
+    """Threads, random numbers, and numbers too small for others to be normal."""
+    threads = torch.get_num_threads() + 1
+    torch.set_num_threads(threads)
+    try:
+        state = torch.get_rng_state()
+        first = charrnn.train(small_config, settings={"training.threads": 1}, progress=False)
+        charrnn.load(charrnn.resume(first, settings={"training.max_steps": 42}, progress=False))
+        assert torch.equal(torch.get_rng_state(), state)
+        assert torch.get_num_threads() == threads
+        assert float(np.float32(1e-40) * np.float32(0.5)) > 0
+    finally:
+        torch.set_num_threads(threads - 1)
+
+
+def test_half_a_character_is_no_byte() -> None:
+    run = charrnn.train("counting", settings={"training.max_steps": 2, "corpus.vocabulary": "bytes"}, progress=False)
+    model = charrnn.load(run)
+    for read in (model.sample, model.loss):
+        with pytest.raises(DataError, match="half of a character"):
+            read("ab\ud800")
+
+
+def test_a_run_from_the_config_of_another_has_no_note_of_its_own() -> None:
+    first = charrnn.train("counting", settings={"training.max_steps": 2, "run.note": "why"}, progress=False)
+    assert first.environment["config"] == "counting.yaml"
+    second = charrnn.train(first.path / "config.yaml", progress=False)
+    assert second.config.run.note is None
+    assert second.environment["config"] == str((first.path / "config.yaml").absolute())
+
+
+def test_what_cannot_be_kept_or_told_is_refused_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("charrnn.config.extras.find_spec", lambda _: None)
+    Path("file").touch()
+    for settings, message in (({"run.tracker": "tensorboard"}, "needs tensorboard"), ({"run.out": "file"}, "file")):
+        with pytest.raises(UsageError, match=message):
+            charrnn.train("counting", settings=settings, progress=False)
+    assert not Path("runs").exists()
+    first = charrnn.train("counting", settings={"training.max_steps": 2}, progress=False)
+    with pytest.raises(UsageError, match="needs tensorboard"):
+        charrnn.resume(first, settings={"run.tracker": "tensorboard", "training.max_steps": 3}, progress=False)
 
 
 def test_the_tracker_of_the_config_is_kept(small_config: Config) -> None:

@@ -311,6 +311,9 @@ class TestWhatIsAsked:
     def test_windows_follow_from_what_is_asked(self) -> None:
         assert window_shape(10**6, {"training.seq_len": 10}) == (96, 10)
         assert window_shape(5_000, {"training.seq_len": 100}) == (3, 100)
+        assert window_shape(5_000, {}, processes=5) == (10, 24), "12, but split evenly"
+        assert window_shape(500, {}, processes=2) == (2, 24), "one each at least"
+        assert window_shape(5_000, {"training.batch_size": 7}, processes=2) == (7, 24)
         assert window_shape(200, {"training.batch_size": 50}) == (50, 24)
 
     def test_what_is_asked_is_not_explained(self) -> None:

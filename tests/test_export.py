@@ -204,7 +204,7 @@ def test_a_folder_loads_back(settings: tuple[str, ...], vocabulary: Vocabulary) 
 
 
 def test_the_layout_that_the_hub_expects() -> None:
-    saved = make_saved("run.note=mine", "run.out=/home/me/secret")
+    saved = make_saved("run.note=mine", "run.out=/home/me/secret", "corpus.fallback=/home/me/secret/other.txt")
     write_hub(saved, Path("there"))
     assert set(snapshot(Path("there"))) == {
         "README.md", "config.json", "generation_config.json", "model.safetensors", "vocab.json",

@@ -563,6 +563,24 @@ class TestOtherText:
         assert (score["best_step"], score["best_val_loss"] > 0.1) == (40, True)
         assert steps_of(stopped.best) == 40
 
+    def test_the_folder_says_which_text_it_is_and_since_when(self, stopped: RunFolder, text_file: Path) -> None:
+        before = read_run(stopped.path)
+        text_file.write_text(TEXT.replace("cat", "dog"))
+        goes_on(stopped.path, "--inexact")
+        run = read_run(stopped.path)
+        assert run.environment == {
+            **before.environment,
+            "corpus": {**read_checkpoint(stopped.last)["corpus"], "since_step": 22},
+        }
+        assert run.text != before.text
+        assert [row["step"] for row in run.history.evaluations] == [20, 40]
+        better_before = [{**row, "val_loss": 1e-9} if row["step"] == 20 else row for row in run.metrics]
+        best = dataclasses.replace(run, metrics=better_before).best
+        assert best is not None
+        assert best["step"] == 40
+        assert resume(stopped.path, "--set", "training.max_steps=41").code == 0
+        assert read_run(stopped.path).environment == run.environment, "told once"
+
     @pytest.mark.parametrize("words", [(), ("--inexact",)])
     def test_unknown_characters(self, words: tuple[str, ...], stopped: RunFolder, text_file: Path) -> None:
         text_file.write_text(TEXT + "QQ")
@@ -647,19 +665,29 @@ class TestDivergence:
             assert trainer["steps"] < step or state["score"]["rollbacks"] == 1
             assert all(bool(torch.isfinite(t).all()) for t in [*trainer["model"].values(), *trainer["hidden"].values()])
 
-    def test_rolls_back(self, config: Config, places: Places, monkeypatch: pytest.MonkeyPatch) -> None:
-        diverge_if(monkeypatch, lambda step, lr: step == 26 and lr > 0.003)
-        session, silent = begin(self._config(config, "training.rollback_factor=0.5"), places), Silent()
+    @pytest.mark.parametrize(("targets", "enough"), [([24, 20], 0.003), ([24, 20, 18], 0.002), ([24] * 3, 0.002)])
+    def test_rolls_back(
+        self, targets: list[int], enough: float, config: Config, places: Places, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Each time to the checkpoint before, of which 20 is the best one: a lower rate has not helped the other. To
+        the same one where there is no other."""
+        if targets[1] == 24:
+            monkeypatch.setattr(loop_module, "newest_before", lambda *_: None)
+        diverge_if(monkeypatch, lambda step, lr: step == 26 and lr > enough)
+        session = begin(self._config(config, "training.rollback_factor=0.5"), places)
+        silent = Silent()
         assert Loop(session, silent, lambda: False).run() is Outcome.LIMIT
         rows = list(read_metrics(folder_of(session).metrics))
         back = [{k: row[k] for k in ("step", "rollback", "lr_factor")} for row in rows if "rollback" in row]
-        assert back == [{"step": 24, "rollback": n, "lr_factor": 0.5**n} for n in (1, 2)]
+        last, left = targets[-1], 0.5 ** len(targets)
+        assert back[-1] == {"step": last, "rollback": len(targets), "lr_factor": left}
         assert [row["step"] for row in rows] == sorted(row["step"] for row in rows)
         assert [row["seconds"] for row in rows] == sorted(row["seconds"] for row in rows)
         rates = {row["step"]: row["lr"] for row in rows if "lr" in row}
-        assert rates == {7: 0.01, 14: 0.01, 21: 0.01, 28: 0.0025, 35: 0.0025, 40: 0.0025}
-        assert [re.search(rf"back to step 24.*rollback {n} of 3", silent.warnings[n - 1]) is not None for n in (1, 2)]
-        assert (session.score.rollbacks, session.score.lr_factor) == (2, 0.25)
+        assert rates == {step: 0.01 * (left if step > last else 1) for step in (7, 14, 21, 28, 35, 40)}
+        for number, (step, told) in enumerate(zip(targets, silent.warnings, strict=True), start=1):
+            assert re.search(rf"back to step {step}.*rollback {number} of 3", told)
+        assert (session.score.rollbacks, session.score.lr_factor) == (len(targets), left)
 
     @pytest.mark.parametrize("what", ["validation_loss", "sample_of"])
     @pytest.mark.parametrize("on_divergence", ["stop", "rollback"])
@@ -706,14 +734,14 @@ class TestDivergence:
         words = ("--set", "training.on_divergence=rollback", "--set", "training.max_rollbacks=2")
         result = resume(stopped.path, *words)
         assert result.code == 3
-        assert result.err.count("back to step 24") == 2
+        assert re.findall(r"back to step (\d+)", result.err) == ["24", "22"], "it was stopped at 22"
         assert "Try a lower rate in a new run: --set training.lr=0.00025\n" in result.err, (
             "a tenth of what two rollbacks left"
         )
         assert (steps_of(stopped.last), read_checkpoint(stopped.last)["score"]["rollbacks"]) == (24, 2)
-        assert resume(stopped.path, *words).err.count("back to step 24") == 0, "it has had its two"
+        assert resume(stopped.path, *words).err.count("back to step") == 0, "it has had its two"
 
-    @pytest.mark.parametrize("stop", [24, 25, 27, 33])
+    @pytest.mark.parametrize("stop", [20, 24, 25, 27, 33])
     def test_survives_a_resume(
         self, stop: int, config: Config, places: Places, monkeypatch: pytest.MonkeyPatch
     ) -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from charrnn.training.score import Score, score_from
 
-FULL = Score(12.5, 7.55e21, 20, 1, 40, 1.7e35, 100, 50, 11.25, True, 2, 0.25, 1e-3)
+FULL = Score(12.5, 7.55e21, 20, 1, 40, 1.7e35, 100, 50, 11.25, True, 2, 24, 28, 0.25, 1e-3)
 
 
 @pytest.mark.parametrize("score", [Score(), FULL, Score(best_val_loss=0), Score(seconds=3)])

@@ -6,6 +6,7 @@ tells; one pair is started by torchrun itself.
 
 from __future__ import annotations
 
+import atexit
 import os
 import re
 import signal
@@ -382,6 +383,18 @@ def test_a_failed_job_says_so_before_torchrun_ends_it(fails: bool) -> None:
         assert signal.getsignal(signal.SIGTERM) == (signal.SIG_IGN if fails else before)
     finally:
         signal.signal(signal.SIGTERM, before)
+
+
+def _notice_the_end() -> None:
+    atexit.register(Path("ended").touch)
+
+
+def test_processes_that_have_met_end_at_once() -> None:
+    """Python's own end, in which gloo's threads may abort it, does not come."""
+    with Ranks(2, *START, "x", prepare=_notice_the_end) as ranks:
+        assert ranks.codes() == [0, 0]
+    assert not Path("ended").exists()
+    assert "Done:" in ranks.texts()[0], "nothing that was said is lost"
 
 
 @pytest.fixture

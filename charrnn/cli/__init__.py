@@ -16,7 +16,7 @@ from typing import Any, NoReturn
 
 import click
 
-from charrnn.cli._ranks import is_first
+from charrnn.cli._ranks import is_first, leave
 from charrnn.cli._terminal import debugging, printable, show_error
 from charrnn.cli.compare import compare
 from charrnn.cli.completion import completion
@@ -102,13 +102,15 @@ def main() -> NoReturn:
         code = error.exit_code
     except (click.Abort, KeyboardInterrupt):
         code = 130
+    except SystemExit as end:
+        code = end.code
     except CharRNNError as error:
         code = show_error(error)
     except OSError as error:
         code = show_error(CharRNNError(f"{error.filename or 'input or output'}: {error.strerror or error}"))
     except Exception as error:
         code = _show_crash(error)
-    sys.exit(code if isinstance(code, int) else 0)
+    leave(code if isinstance(code, int) else 0)
 
 
 def _open_what_is_closed() -> None:

@@ -83,7 +83,7 @@ class Request:
         corpus = self._draft().corpus
         text = encode_corpus(find_corpus(corpus, places), corpus, places)
         entropies = baselines(text.ids, len(text.vocabulary))
-        choice = self._choice(text, entropies)
+        choice = self._choice(text, entropies, ranks.size if ranks else 1)
         config = self._completed(choice, name_from(text.name))
         session = session_on(config, text, entropies, measure_threads=measure_threads, ranks=ranks)
         session.chosen = tuple(choice.reasons)
@@ -91,16 +91,16 @@ class Request:
             say(f"{'Chosen:' if number == 0 else '':8}{reason}")
         return session
 
-    def _choice(self, text: EncodedText, entropies: dict[str, float]) -> Choice:
+    def _choice(self, text: EncodedText, entropies: dict[str, float], processes: int) -> Choice:
         from charrnn.studies.choice import Facts, choose, sizes_to_measure, window_shape
         from charrnn.studies.speeds import measure_speeds
 
         checked = self._draft().model_dump()
         asked = {name: reduce(getitem, name.split("."), checked) for name in self._given()}
         characters = len(text.train_ids)
-        batch_size, seq_len = window_shape(characters, asked)
+        batch_size, seq_len = window_shape(characters, asked, processes)
         config = self._draft(batch_size=batch_size, seq_len=seq_len)
         speeds = measure_speeds(config, text, entropies, sizes_to_measure(asked))
         first, end = text.spans["val"]
         read = min(end - first, config.run.eval_characters)
-        return choose(Facts(characters, read, len(text.vocabulary), speeds), asked)
+        return choose(Facts(characters, read, len(text.vocabulary), speeds, processes), asked)

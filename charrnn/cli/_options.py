@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -107,16 +106,6 @@ def as_words(options: Mapping[str, Any]) -> list[str]:
         given = value if isinstance(value, list) else [] if value is None else [value]
         words += [word for one in given for word in (f"--{name.replace('_', '-')}", str(one))]
     return words
-
-
-def require(module: str, asked_for: str, extra: str) -> None:
-    """Find out before the work whether a package of an optional extra is there; imports nothing.
-
-    Raises:
-        UsageError: it is not installed.
-    """
-    if find_spec(module) is None:
-        raise UsageError(f"{asked_for} needs {module}, which is not installed; try: pip install 'charrnn[{extra}]'")
 
 
 def refuse_picture(path: Path) -> None:

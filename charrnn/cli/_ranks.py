@@ -11,8 +11,8 @@ import socket
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from charrnn.cli._interrupts import Interrupts
 from charrnn.cli._terminal import show_error
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 # What torchrun sets, and whoever starts the processes in another way has to.
 VARIABLES = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
 STUCK_SECONDS = 15.0  # of waiting for another process, after a signal; torchrun kills after 30
+_met_others = threading.Event()
 
 
 def size() -> int:
@@ -56,6 +57,20 @@ def is_first() -> bool:
         return True
 
 
+def leave(code: int) -> NoReturn:
+    """End this process with an exit code.
+
+    One that has met others ends at once: gloo's threads outlive the process group, and now and then Python, taking
+    itself apart around them, aborts (exit code -6 of a training that was done).
+    """
+    if not _met_others.is_set():
+        sys.exit(code)
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError):  # nobody reads
+            stream.flush()
+    os._exit(code)
+
+
 @contextmanager
 def leading() -> Iterator[Ranks | None]:
     """The processes that this one leads; None where it is alone. In the others this trains to the end, and exits."""
@@ -68,6 +83,7 @@ def leading() -> Iterator[Ranks | None]:
 
     _share_cores()
     with joined(int(os.environ["RANK"]), size(), int(os.environ["LOCAL_RANK"])) as ranks:
+        _met_others.set()
         if ranks.leads:
             yield ranks
         else:

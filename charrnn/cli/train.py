@@ -14,7 +14,7 @@ from charrnn.cli._account import conclude, describe, show_dry_run
 from charrnn.cli._choice import Request
 from charrnn.cli._complete import checkpoints, folders
 from charrnn.cli._openmp import courtesy, threads_are_open
-from charrnn.cli._options import config_option, data_option, device_option, overrides, require, set_option
+from charrnn.cli._options import config_option, data_option, device_option, overrides, set_option
 from charrnn.cli._ranks import SharedInterrupts, leading, other_ranks
 from charrnn.cli._terminal import TerminalReporter, no_live_view, say, warn
 from charrnn.errors import Interrupted, UsageError
@@ -76,6 +76,8 @@ def train(
     if ranks is not None and dry_run:
         raise UsageError("--dry-run looks at one process; leave out --dry-run, or torchrun")
     if live:
+        from charrnn.config.extras import require
+
         require("rich", "--live", "live")
     with ExitStack() as locks:
         if resume is not None:
@@ -172,8 +174,9 @@ def _resumed(
     locks: ExitStack,
     ranks: Ranks | None,
 ) -> Session | None:
+    from charrnn.config.extras import require_tracker
     from charrnn.config.loader import revise_config
-    from charrnn.runs.amending import amend_resumed, refuse_moving, with_kept_note
+    from charrnn.runs.amending import amend_resumed, amend_text, refuse_moving, with_kept_note
     from charrnn.runs.directory import folder_of
     from charrnn.runs.keeping import find_state
     from charrnn.runs.lock import FolderLock
@@ -191,9 +194,10 @@ def _resumed(
     kept = with_kept_note(config_in(found), folder)
     config = revise_config(kept, assignments, overrides(**options))
     refuse_moving(kept, config)
-    _refuse_missing_tracker(config)
+    require_tracker(config)
     session = resume_session(folder, found, config, Places.from_environment(), inexact, ranks)
     amend_resumed(folder, session.config, goes_on=not session.score.finished)
+    amend_text(folder, session.text.describe(), session.trainer.steps)
     if note := other_ranks(found.state, ranks):
         warn(note)
     describe(session)
@@ -207,15 +211,11 @@ def _resumed(
 
 def _refuse_missing_places(config: Config) -> None:
     """Raises UsageError where a new run could not be kept, or not be watched as it wants."""
+    from charrnn.config.extras import require_tracker
     from charrnn.runs.directory import refuse_unwritable
 
     refuse_unwritable(Path(config.run.out))
-    _refuse_missing_tracker(config)
-
-
-def _refuse_missing_tracker(config: Config) -> None:
-    if config.run.tracker == "tensorboard":
-        require("tensorboard", "run.tracker: tensorboard", "tensorboard")
+    require_tracker(config)
 
 
 def _train(session: Session, ranks: Ranks | None, live: bool) -> None:

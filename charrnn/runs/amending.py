@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from contextlib import suppress
+from pathlib import Path
+from typing import Any
 
 from charrnn.config.loader import dump_config, load_config, revise_config
 from charrnn.config.schema import Config
 from charrnn.config.settings import NamedOverride
-from charrnn.errors import CharRNNError, ConfigError, UsageError
-from charrnn.runs.directory import RunFolder
+from charrnn.errors import CharRNNError, CheckpointError, ConfigError, UsageError
+from charrnn.runs.directory import RunFolder, environment_json
 from charrnn.runs.files import write_atomically
+from charrnn.runs.run import SINCE, read_json
 
 STAYS = "are for a new run; one that goes on stays in its folder: leave them out"
 
@@ -52,6 +55,21 @@ def amend_resumed(folder: RunFolder, config: Config, goes_on: bool) -> None:
         _replace(folder, before, config if goes_on else _with_note(before, config.run.note))
 
 
+def amend_text(folder: RunFolder, text: dict[str, Any], step: int) -> None:
+    """Let ``environment.json`` say which ``text`` (see ``EncodedText.describe``) a run goes on with, and if that is
+    another one, since which step: losses up to there do not compare.
+
+    Raises:
+        CharRNNError: it cannot be written.
+    """
+    with suppress(CheckpointError, FileNotFoundError):
+        environment = read_json(folder.environment)
+        known = environment.get("corpus")
+        if not isinstance(known, dict) or known.get("sha256") == text["sha256"]:
+            return
+        _write(folder.environment, environment_json({**environment, "corpus": {**text, SINCE: step}}))
+
+
 def _with_note(config: Config, note: str | None) -> Config:
     return config.model_copy(update={"run": config.run.model_copy(update={"note": note})})
 
@@ -59,7 +77,11 @@ def _with_note(config: Config, note: str | None) -> Config:
 def _replace(folder: RunFolder, before: Config, after: Config) -> None:
     if after == before:
         return
+    _write(folder.config, dump_config(after).encode())
+
+
+def _write(path: Path, content: bytes) -> None:
     try:
-        write_atomically(folder.config, dump_config(after).encode())
+        write_atomically(path, content)
     except OSError as error:
-        raise CharRNNError(f"{folder.config}: cannot be changed: {error.strerror}; it is as it was") from error
+        raise CharRNNError(f"{path}: cannot be changed: {error.strerror}; it is as it was") from error

@@ -61,7 +61,7 @@ class RunFolder:
             folder = cls(new_folder(out, name))
             files.disk.make_folder(folder.checkpoints)
             write_atomically(folder.config, config_yaml.encode())
-            write_atomically(folder.environment, json.dumps(environment, indent=2).encode() + b"\n")
+            write_atomically(folder.environment, environment_json(environment))
         except OSError as error:
             raise UsageError(f"{out}: cannot make a run folder: {error.strerror}; choose another with --out") from error
         return folder
@@ -81,6 +81,11 @@ class RunFolder:
         if not (folder.last.exists() or folder.best.exists() or folder.all_older()):
             raise CheckpointError(f"{path}: holds no checkpoint; {where_to_look(path)}")
         return folder
+
+
+def environment_json(environment: dict[str, Any]) -> bytes:
+    """The content of ``environment.json``."""
+    return json.dumps(environment, indent=2).encode() + b"\n"
 
 
 def where_to_look(path: Path) -> str:

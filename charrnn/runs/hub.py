@@ -51,7 +51,7 @@ def hub_json(saved: SavedModel) -> dict[str, dict[str, Any]]:
     """The values of the three JSON files, by name."""
     config = saved.config.model_dump(mode="json")
     training = {
-        "corpus": config["corpus"] | {"source": _without_folders(config["corpus"]["source"])},
+        "corpus": config["corpus"] | {one: _without_folders(config["corpus"][one]) for one in ("source", "fallback")},
         "training": config["training"],
         "text": saved.corpus | {"source": _without_folders(saved.corpus["source"])},
         "baselines": saved.baselines,
@@ -128,6 +128,8 @@ def _as_json(values: dict[str, Any]) -> bytes:
     return json.dumps(values, indent=2, allow_nan=False).encode() + b"\n"
 
 
-def _without_folders(source: str | list[str]) -> str | list[str]:
+def _without_folders(source: str | list[str] | None) -> str | list[str] | None:
     """A named text as it is, files by their names."""
+    if source is None:
+        return None
     return Path(source).name if isinstance(source, str) else [Path(one).name for one in source]

@@ -167,6 +167,13 @@ def newest_whole(folder: RunFolder, best_step: int | None = None) -> Found:
     return max(others, key=lambda found: (found.file.stat().st_mtime, found.step))
 
 
+def newest_before(folder: RunFolder, step: int) -> Found | None:
+    """The checkpoint of the latest step before this one; None if none is whole."""
+    paths = [path for path in (*folder.all_older(), folder.best) if path.exists()]
+    found = [one for path in paths if (one := _whole(path, [])) and one.step < step]
+    return max(found, key=lambda one: one.step, default=None)
+
+
 def _whole(path: Path, damaged: list[str]) -> Found | None:
     try:
         return Found(path, read_checkpoint(path), damaged)

@@ -23,6 +23,7 @@ from charrnn.runs.history import History, read_history
 from charrnn.runs.lock import is_locked
 from charrnn.runs.metrics import Row, read_metrics, read_outline
 
+SINCE = "since_step"  # in what ``environment.json`` has of a text: a run began with another one, up to this step
 RunState = Literal["running", "done", "diverged", "interrupted"]
 
 
@@ -73,8 +74,11 @@ class Run:
 
     @property
     def best(self) -> Row | None:
-        """The evaluation with the lowest validation loss."""
-        return min(self.history.evaluations, key=lambda row: float(row["val_loss"]), default=None)
+        """The evaluation with the lowest validation loss, on the text that it was last trained on."""
+        since = self._corpus.get(SINCE)
+        first = since if isinstance(since, int) else -1
+        on_this = [row for row in self.history.evaluations if row["step"] > first]
+        return min(on_this, key=lambda row: float(row["val_loss"]), default=None)
 
     @property
     def samples(self) -> list[tuple[int, str]]:
@@ -83,11 +87,15 @@ class Run:
 
     @property
     def text(self) -> dict[str, str] | None:
-        """Name and SHA-256 of the text it was trained on; None where that is not known."""
+        """Name and SHA-256 of the text it was last trained on; None where that is not known."""
+        corpus = self._corpus
+        return {key: str(corpus.get(key)) for key in ("name", "sha256")} if corpus.get("sha256") else None
+
+    @property
+    def _corpus(self) -> dict[str, Any]:
+        """What ``environment.json`` knows of the text."""
         corpus = self.environment.get("corpus")
-        if not isinstance(corpus, dict) or not corpus.get("sha256"):
-            return None
-        return {key: str(corpus.get(key)) for key in ("name", "sha256")}
+        return corpus if isinstance(corpus, dict) else {}
 
 
 def read_run(path: Path) -> Run:

@@ -74,13 +74,14 @@ class Facts:
     """What the choice rests on.
 
     ``characters`` are those to train on, ``validation`` those read by one evaluation, ``symbols`` the size of the
-    vocabulary, ``speeds`` characters per second while training, by hidden size.
+    vocabulary, ``speeds`` characters per second while training, by hidden size; so many ``processes`` train together.
     """
 
     characters: int
     validation: int
     symbols: int
     speeds: Mapping[int, float]
+    processes: int = 1
 
 
 @dataclass(frozen=True)
@@ -103,14 +104,14 @@ def asked_size(asked: Asked) -> int | None:
     return next((asked[name] for name in names if asked.get(name)), None)
 
 
-def window_shape(characters: int, asked: Asked) -> tuple[int, int]:
+def window_shape(characters: int, asked: Asked, processes: int = 1) -> tuple[int, int]:
     """Streams and characters per window for a text of so many characters to train on: as many streams as still have
-    their windows, ``BATCH``, a half of it, a quarter ..."""
+    their windows, ``BATCH``, a half of it, a quarter ...; as many for each of several processes."""
     seq_len = asked.get("training.seq_len", SEQ_LEN)
     streams = BATCH
     while streams > 1 and characters < streams * seq_len * WINDOWS_PER_STREAM:
         streams //= 2
-    return asked.get("training.batch_size", streams), seq_len
+    return asked.get("training.batch_size", max(streams // processes, 1) * processes), seq_len
 
 
 def ends(asked: Asked) -> bool:
@@ -162,7 +163,7 @@ class _Plan:
     def __init__(self, facts: Facts, asked: Asked) -> None:
         self.facts = facts
         self.asked = asked
-        self.batch_size, self.seq_len = window_shape(facts.characters, asked)
+        self.batch_size, self.seq_len = window_shape(facts.characters, asked, facts.processes)
         self.layers: int = asked.get("model.num_layers", 1)
         self.hidden: int = asked_size(asked) or max(size.hidden for size in SIZES if not self.lacks(size))
         self.optimizer: str = asked.get("training.optimizer", "adamw")

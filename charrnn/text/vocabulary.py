@@ -67,9 +67,14 @@ class Vocabulary:
         """The ids of ``text`` with characters the vocabulary lacks refused or left out.
 
         Raises:
-            DataError: a character is unknown and is not to be skipped; names the first few.
+            DataError: a character is unknown and is not to be skipped; names the first few. Or it is half of one (a
+                lone surrogate), which has no bytes.
         """
-        ids = self.ids(text)
+        try:
+            ids = self.ids(text)
+        except UnicodeEncodeError as error:
+            half = describe_character(text[error.start])
+            raise DataError(f"half of a character: {half}, which has no bytes; leave it out") from error
         if on_unknown == "error" and (ids < 0).any():
             strange = sorted({chr(c) for c in code_points(text)[ids < 0]})
             shown = " ".join(describe_character(c) for c in strange[:8]) + (" ..." if len(strange) > 8 else "")

@@ -19,7 +19,7 @@ from charrnn.runs import files
 from charrnn.runs.checkpoint import State
 from charrnn.runs.directory import RunFolder
 from charrnn.runs.files import GrowingFile, remove_unfinished
-from charrnn.runs.keeping import Keeper, newest_whole
+from charrnn.runs.keeping import Keeper, newest_before, newest_whole
 from charrnn.runs.metrics import Row, json_line
 from charrnn.training.clock import clock
 from charrnn.training.divergence import diverged
@@ -230,9 +230,14 @@ class Loop:
         before = session.score
         if training.on_divergence == "stop" or before.rollbacks >= training.max_rollbacks:
             raise error
-        session.load_state_dict(newest_whole(self.folder, before.best_step).state)
+        diverged_at = session.trainer.steps
+        found = newest_whole(self.folder, before.best_step)
+        if before.rollbacks and (found.step == before.went_back_to or diverged_at <= before.diverged_at):
+            # What it went back to was finite, but past saving: a lower rate was no help.
+            found = newest_before(self.folder, before.went_back_to) or found
+        session.load_state_dict(found.state)
         score = session.score
-        score.go_on_after(before, training.rollback_factor)
+        score.go_on_after(before, diverged_at, found.step, training.rollback_factor)
         self.keeper.taken_back(session.trainer.steps, score.best_step)
         self.metrics.cut(score.metrics_length)
         self.samples.cut(score.samples_length)

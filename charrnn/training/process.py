@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import ctypes
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 
@@ -24,6 +26,18 @@ def prepare_process(threads: int | None) -> None:
     if threads is not None:
         torch.set_num_threads(threads)
     _keep_freed_memory()
+
+
+@contextmanager
+def lent_process() -> Iterator[None]:
+    """Leave a process as it was, for those who have other things to do in it: threads, denormals, random numbers."""
+    threads, flushed = torch.get_num_threads(), bool((torch.tensor([1e-40]) * 1 == 0).item())
+    try:
+        with torch.random.fork_rng(range(torch.cuda.device_count())):
+            yield
+    finally:
+        torch.set_num_threads(threads)
+        torch.set_flush_denormal(flushed)
 
 
 def _keep_freed_memory() -> None:

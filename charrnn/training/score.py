@@ -25,6 +25,8 @@ class Score:
     logged_at: float = 0.0  # ``seconds`` at the last log line, moved on by whatever was not training since
     finished: bool = False
     rollbacks: int = 0  # times that divergence was answered by going back
+    went_back_to: int = 0  # the step that it last went back to, and the one at which that was seen to be needed
+    diverged_at: int = 0
     lr_factor: float = 1.0  # what these left of the schedule's rate
     lr: float = 0.0  # of the last step
 
@@ -48,11 +50,13 @@ class Score:
         self.best_val_loss = self.last_val_loss = None
         self.best_step = self.evaluations_since_best = 0
 
-    def go_on_after(self, before: Score, rollback_factor: float) -> None:
-        """Where the run stands once it went back here from ``before``: time goes on, and the rate is a lower one."""
+    def go_on_after(self, before: Score, diverged_at: int, step: int, rollback_factor: float) -> None:
+        """Where the run stands once it went back here, to ``step``, from ``before``: time goes on, and the rate is a
+        lower one."""
         self.logged_at += before.seconds - self.seconds  # what was trained of the unfinished log interval counts
         self.seconds, self.rollbacks = before.seconds, before.rollbacks + 1
         self.lr_factor = before.lr_factor * rollback_factor
+        self.diverged_at, self.went_back_to = diverged_at, step
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values."""
