@@ -522,6 +522,15 @@ PLANTS = [
         ("vanishing-gradients",),
         fault=lambda: after_optimizer(forget_everything),
     ),
+    Plant(
+        "adam, weight decay of adamw",
+        ("too-much-decay",),
+        "weight_decay=0.1",
+        healthy="optimizer=adamw weight_decay=0.1",
+    ),
+    Plant("sgd, weight decay 0.01", ("too-much-decay",), f"{SGD} weight_decay=0.01", healthy=SGD),
+    Plant("adamw, weight decay 10", ("too-much-decay",), "optimizer=adamw weight_decay=10"),
+    Plant("dropout 0.95", ("unigram-plateau",), "dropout=0.95", healthy="dropout=0.3"),
     Plant("sgd, grad_clip 0.003", ("clipping-rules",), f"{SGD} grad_clip=0.003", healthy=SGD),
     Plant("sgd, grad_clip 0.02", ("clipping-rules",), f"{SGD} grad_clip=0.02", healthy=SGD),
     Plant(

@@ -80,7 +80,7 @@ HEALTHY = Evidence(
     config_name="my.yaml",
     config=a_config(),
     history=read_history([*log_rows(), *evaluations(2.2, 2.1)]),
-    entropies={"uniform": UNIFORM, "unigram": UNIGRAM, "bigram": BIGRAM, "trigram": 2.0},
+    entropies={"uniform": UNIFORM, "unigram": UNIGRAM, "bigram": BIGRAM, "trigram": 1.5},
     texts=Texts(0.01, 0.0, 0, 0.02, 0.02),
     profile=FADING,
     activity=some_activity(),
@@ -164,6 +164,11 @@ def with_momentum(gain: float, *assignments: str) -> Evidence:
     return replace(tried(less_momentum=[2.5 - gain, 2.6 - gain]), config=a_config(*assignments))
 
 
+def with_decay(gain: float, optimizer: str, decay: float) -> Evidence:
+    settings = (f"training.optimizer={optimizer}", f"training.weight_decay={decay}")
+    return replace(tried(less_decay=[2.5 - gain, 2.6 - gain]), config=a_config(*settings))
+
+
 def lagging(ratio: float, climb: float, before: float = 2.0) -> Evidence:
     """At the twelfth line the second moment lags; the loss rises from ``before`` to ``climb`` times that there."""
     return logged(
@@ -241,7 +246,7 @@ def clipping_cases() -> list[Case]:
     clip = 1.0
     norm = gradients.RULES_FACTOR * clip
     rules_now = {"grad_norm_median": norm * BEYOND, "grad_norm_p99": 30.0, "clipped": gradients.RULES_SHARE + JUST}
-    weak = ("training.grad_clip=30",)
+    weak, of_sgd = ("training.grad_clip=30", "training.optimizer=sgd"), a_config("training.optimizer=sgd")
     return [
         *(
             Case(
@@ -267,14 +272,21 @@ def clipping_cases() -> list[Case]:
         Case(
             gradients.clipping,
             "clipping-rules",
-            logged(**rules_now | {"grad_norm_median": norm * INSIDE}),
-            logged(**rules_now),
+            logged(config=of_sgd, **rules_now | {"grad_norm_median": norm * INSIDE}),
+            logged(config=of_sgd, **rules_now),
         ),
         Case(
             gradients.clipping,
             "clipping-rules",
-            logged(**rules_now | {"clipped": gradients.RULES_SHARE - JUST}),
-            logged(**rules_now),
+            logged(config=of_sgd, **rules_now | {"clipped": gradients.RULES_SHARE - JUST}),
+            logged(config=of_sgd, **rules_now),
+        ),
+        Case(gradients.clipping, "clipping-rules", logged(**rules_now), logged(config=of_sgd, **rules_now)),
+        Case(
+            gradients.clipping,
+            "clipping-never",
+            logged(grad_norm_p99=30 / NEVER * INSIDE, clipped=0.0, config=a_config(weak[0])),
+            logged(grad_norm_p99=30 / NEVER * INSIDE, clipped=0.0, config=a_config(*weak)),
         ),
         Case(
             gradients.clipping,
@@ -399,6 +411,20 @@ def rate_cases() -> list[Case]:
         ),
         *(
             Case(
+                rates.decay,
+                "too-much-decay",
+                with_decay(RATE_LIMIT * INSIDE, *setting),
+                with_decay(RATE_LIMIT * BEYOND, *setting),
+                fixed,
+            )
+            for setting, fixed in (
+                (("adam", 0.1), "training.weight_decay=0"),
+                (("sgd", 0.01), "training.weight_decay=0"),
+                (("adamw", 10.0), "training.weight_decay=0.1"),
+            )
+        ),
+        *(
+            Case(
                 rates.second_moment, "second-moment-lags", inside, lagging(rates.LAGGING * BEYOND, rates.CLIMB * BEYOND)
             )
             for inside in (
@@ -517,6 +543,12 @@ def fit_cases() -> list[Case]:
         ),
         Case(fit.unigram_plateau, "unigram-plateau", trained_to(known * INSIDE), trained_to(known * BEYOND)),
         Case(fit.unigram_plateau, "unigram-plateau", but(history=few), trained_to(UNIGRAM)),
+        Case(  # what diverges on a batch is not small
+            fit.too_small,
+            "underfitting",
+            but(memorised=[UNIFORM] + [UNIFORM * BEYOND] * 60),
+            but(memorised=[UNIFORM] + [UNIFORM * INSIDE] * 60),
+        ),
     ]
 
 
@@ -631,7 +663,7 @@ class TestHealthy:
 
     def test_most_have_good_news(self) -> None:
         silent = [rule.__name__ for rule in RULES if rule(HEALTHY) is None]
-        assert set(silent) == {"saturation_at_start", "through_time_at_start", "momentum", "diverged"}
+        assert set(silent) == {"saturation_at_start", "through_time_at_start", "momentum", "decay", "diverged"}
         names = [finding.name for rule in RULES if (finding := rule(HEALTHY))]
         assert len(set(names)) == len(names)
 
@@ -818,7 +850,7 @@ class TestCommands:
     @pytest.mark.parametrize("case", CASES, ids=number)
     def test_of_a_config_that_was_changed(self, case: Case) -> None:
         """The advice is for what was examined: the options that made it are part of the command."""
-        name = shlex.join(["my config.yaml", "--set", "training.betas=[0.5, 0.9]", "--data", "my text.txt"])
+        name = shlex.join(["my config.yaml", "--set", "training.seed=3", "--data", "my text.txt"])
         source = case.beyond.config.corpus.model_copy(update={"source": "my text.txt"})
         config = case.beyond.config.model_copy(update={"corpus": source})
         finding = case.rule(replace(case.beyond, config_name=name, config=config))
@@ -833,6 +865,11 @@ class TestCommands:
         assert HEALTHY.command() == "charrnn train --config my.yaml"
         command = HEALTHY.command("training.lr=0.1", "training.betas=[0.9,0.95]")
         assert command == "charrnn train --config my.yaml --set training.lr=0.1 --set 'training.betas=[0.9,0.95]'"
+
+    def test_what_is_replaced_is_left_out(self) -> None:
+        named = but(config_name="'my config.yaml' --set training.lr=0.5 --seed 3 --set 'training.betas=[0.5, 0.9]'")
+        kept = "charrnn train --config 'my config.yaml' --seed 3 --set 'training.betas=[0.5, 0.9]'"
+        assert named.command("training.lr=0.1") == f"{kept} --set training.lr=0.1"
 
     def test_what_would_change_nothing_is_not_advised(self) -> None:
         """The settings are so already, or nothing reads them; a search for the rate is left."""
@@ -858,6 +895,28 @@ class TestCommands:
         assignments = [word for word in shlex.split(finding.command) if "=" in word]
         assert assignments == [*more, "training.patience=3"]
         a_config(f"model.dropout={now}", *assignments)
+
+    @pytest.mark.parametrize(
+        ("dropout", "learns", "advised"),
+        [
+            ("0.95", True, [f"model.dropout.{place}=0.2" for place in ("input", "between", "output")]),
+            ("{input: 0.3, output: 0.9}", True, ["model.dropout.output=0.2"]),
+            ("0.7", True, []),
+            ("0.95", False, []),
+        ],
+    )
+    def test_dropout_that_lets_nothing_through(self, dropout: str, learns: bool, advised: list[str]) -> None:
+        memorised = [UNIFORM] + ([0.1] if learns else [0.9 * UNIFORM]) * 60
+        evidence = replace(set_to(f"model.dropout={dropout}"), history=trained_to(UNIGRAM).history, memorised=memorised)
+        finding = fit.unigram_plateau(evidence)
+        assert finding is not None
+        assert [word for word in shlex.split(finding.command) if "=" in word] == advised
+        assert ("model.dropout." in finding.title) == bool(advised)
+
+    def test_below_the_trigram_entropy_nothing_vanishes(self) -> None:
+        fading = profiles(profile=reaching(1))
+        assert gradients.through_time(replace(fading, history=trained_to(1.51).history)).problem
+        assert not gradients.through_time(replace(fading, history=trained_to(1.49).history)).problem
 
     def test_a_larger_network_with_tied_weights(self) -> None:
         settings = ("model.tie_weights=true", "model.hidden_size=2", "model.embedding_size=2")
@@ -890,7 +949,7 @@ class TestCommands:
 
     @pytest.mark.parametrize("norm", [7.3e-4, 0.05, 12.0, 4321.0, 3e8])
     def test_a_limit_for_any_gradient(self, norm: float) -> None:
-        config = a_config(f"training.grad_clip={norm / gradients.RULES_FACTOR / 2:.20f}")
+        config = a_config(f"training.grad_clip={norm / gradients.RULES_FACTOR / 2:.20f}", "training.optimizer=sgd")
         finding = gradients.clipping(logged(grad_norm_median=norm, grad_norm_p99=norm, clipped=1.0, config=config))
         assert finding is not None
         [assignment] = [word for word in shlex.split(finding.command) if "=" in word]

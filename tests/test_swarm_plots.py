@@ -25,7 +25,7 @@ from charrnn.errors import UsageError
 from charrnn.plots.animation import DPI, PER_SECOND, _Film, animate_swarm
 from charrnn.plots.figures import MONOSPACE, RED, drawable, save_figure, wrapped
 from charrnn.plots.gif import palette
-from charrnn.plots.heat import best_swarm, draw_heat
+from charrnn.plots.heat import best_swarms, draw_heat
 from charrnn.plots.hive import Curve, Line, median_curve, place
 from charrnn.plots.swarm import COLOURS, MEDIAN, MOST, draw_swarm
 
@@ -493,8 +493,16 @@ class TestHeat:
     @pytest.mark.parametrize("name", ["corpus.source", "corpus.vocabulary", "run.eval_characters"])
     def test_what_does_not_compare_has_no_best(self, name: str) -> None:
         hive = self._hive(0.5, 0.2)
-        assert best_swarm(hive) is hive["swarms"][1]
-        assert best_swarm(hive | {"groups": [[name, "training.lr"]]}) is None
+        assert best_swarms(hive) == [hive["swarms"][1]]
+        assert best_swarms(hive | {"groups": [[name, "training.lr"]]}) == []
+
+    def test_of_equal_ones_those_that_diverge_less_are_best(self) -> None:
+        hive = self._hive(0.2, 0.2, 0.3, 0.2)
+        for swarm, diverged in zip(hive["swarms"], (0.5, 0.1, 0.0, 0.1), strict=True):
+            swarm["diverged"] = diverged
+        assert best_swarms(hive) == [hive["swarms"][1], hive["swarms"][3]]
+        outlines = [one for one in draw_heat(hive).axes[0].patches if not one.get_fill()]
+        assert [round(one.get_x() + 0.48) for one in outlines if isinstance(one, Rectangle)] == [1, 3]
 
     def test_letters_stand_out_from_every_colour(self) -> None:
         """At least 4.5 to 1, the contrast that WCAG 2.2 asks for."""

@@ -232,15 +232,20 @@ def _show(hive: Hive, colony: Colony, animate: bool, as_json: bool) -> None:
 
 def describe(results: dict[str, Any]) -> str:
     """The table: one line per combination, and which is best."""
-    from charrnn.plots.heat import best_swarm
+    from charrnn.plots.heat import best_swarms
 
     swarms = results["swarms"]
     names = [" ".join(name.rsplit(".", 1)[-1] for name in group) for group in results["groups"]]
     heads = [*names, "bees", "median", "quartiles", "diverged"]
     rows = [[*one["labels"], *summary_cells(one)] for one in swarms]
     lines = table([heads, *rows], None)
-    if best := best_swarm(results):
-        lines += ["", f"Best: {', '.join(best['labels']) or best['name']}, median {format_loss(best['median'])}"]
+    if best := best_swarms(results):
+        first, *others = best
+        alike = f"; {len(others)} more are as good" if others else ""
+        lines += [
+            "",
+            f"Best: {', '.join(first['labels']) or first['name']}, median {format_loss(first['median'])}{alike}",
+        ]
     elif any(one["median"] is not None for one in swarms):
         lines += ["", "No best: losses on different texts, or of different symbols, do not compare"]
     return "\n".join(["Final validation loss, nats per character:", *lines])

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from statistics import median
 from typing import Any
 
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
@@ -18,6 +19,7 @@ COLOURS = (BLUE, ORANGE, GREEN, RED, PURPLE, GREY)
 STYLES = ("-", "--", ":")  # one for each time round the colours
 LEGEND_WIDTH = 120  # characters of its small print, over the whole figure
 LOG_FROM = 5  # largest loss over smallest, above which the axis is logarithmic
+ZERO = 1e-6  # where 0 stands on a logarithmic axis, unless there is something below
 
 Points = Sequence[tuple[float, float]]
 
@@ -82,8 +84,14 @@ def _finite(points: Points) -> tuple[list[float], list[float]]:
 
 
 def loss_axis(axis: Axes, losses: Sequence[float]) -> None:
-    """Logarithmic where the losses span much; plain numbers either way."""
+    """Logarithmic where the losses span much, with 0 at the lower edge; plain numbers either way."""
     drawn = [loss for loss in losses if math.isfinite(loss) and loss > 0]
+    if drawn and 0 in losses:
+        zero = min(ZERO, *drawn)
+        drawn.append(zero)
+        for line in axis.get_lines():
+            line.set_ydata(np.maximum(line.get_ydata(), zero))
+        axis.relim()
     if drawn and max(drawn) > LOG_FROM * min(drawn):
         axis.set_yscale("log")
         few_decades = max(drawn) < 100 * min(drawn)

@@ -24,7 +24,7 @@ CELL = (1.15, 0.62)  # inches
 
 
 def draw_heat(hive: dict[str, Any]) -> Figure:
-    """Each swarm's median validation loss: the first group across, all others down, the best one outlined.
+    """Each swarm's median validation loss: the first group across, all others down, the best outlined.
 
     A swarm without a median is hatched, with what became of most of its bees.
     """
@@ -36,7 +36,7 @@ def draw_heat(hive: dict[str, Any]) -> Figure:
     norm = _norm([one.swarm["median"] for one in grid.places if one.swarm["median"] is not None])
     for one in grid.places:
         _draw_cell(axis, one, norm)
-    _outline_best(axis, grid, best_swarm(hive))
+    _outline(axis, grid, best_swarms(hive))
     columns = [wrapped(name, CELL[0], SIZE) for name in _names(grid, lambda one: (one.column, one.column_name))]
     axis.set_xticks(range(grid.columns), columns, fontsize=SIZE, parse_math=False)
     axis.set_yticks(range(grid.rows), names, fontsize=SIZE, parse_math=False)
@@ -81,14 +81,15 @@ def _draw_cell(axis: Axes, one: Place, norm: Normalize | None) -> None:
     axis.text(one.column, one.row, text, ha="center", va="center", fontsize=SIZE, color=ink, bbox=back)
 
 
-def best_swarm(hive: dict[str, Any]) -> dict[str, Any] | None:
-    """The swarm with the lowest median. None where none has one, or where they do not compare: losses on different
-    texts, of different symbols or over different parts are different things."""
+def best_swarms(hive: dict[str, Any]) -> list[dict[str, Any]]:
+    """The swarm with the lowest median, of several those of which fewest bees diverged; all of them, if they are equal
+    in that too. None where none has a median, or where they do not compare: losses on different texts, of different
+    symbols or over different parts are different things."""
     names = {name for group in hive["groups"] for name in group}
     if any(name.startswith("corpus.") or name == "run.eval_characters" for name in names):
-        return None
-    known = [one for one in hive["swarms"] if one["median"] is not None]
-    return min(known, key=lambda one: float(one["median"]), default=None)
+        return []
+    ranks = [(one["median"], one["diverged"]) for one in hive["swarms"] if one["median"] is not None]
+    return [one for one in hive["swarms"] if ranks and (one["median"], one["diverged"]) == min(ranks)]
 
 
 def _fate(swarm: dict[str, Any]) -> str:
@@ -103,11 +104,11 @@ def _luminance(colour: tuple[float, ...]) -> float:
     return float(np.dot(linear, (0.2126, 0.7152, 0.0722)))
 
 
-def _outline_best(axis: Axes, grid: Grid, best: dict[str, Any] | None) -> None:
+def _outline(axis: Axes, grid: Grid, best: list[dict[str, Any]]) -> None:
     for one in grid.places:
-        if one.swarm is best:
+        if one.swarm in best:
             corner = (one.column - 0.48, one.row - 0.47)
-            axis.add_patch(Rectangle(corner, 0.96, 0.94, fill=False, edgecolor=RED, linewidth=3, label="best"))
+            axis.add_patch(Rectangle(corner, 0.96, 0.94, fill=False, edgecolor=RED, linewidth=3))
 
 
 def _colour_bar(figure: Figure, axis: Axes, norm: Normalize) -> None:

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, StrMethodFormatter
 
 from charrnn.errors import CheckpointError, UsageError
-from charrnn.plots.compare import loss_axis
+from charrnn.plots.compare import ZERO, loss_axis
 from charrnn.plots.figures import BLUE, GREY, MONOSPACE, ORANGE, drawable, dress, write_picture
 from charrnn.plots.gif import Pixels, gif
 from charrnn.runs.metrics import Row
@@ -55,8 +55,8 @@ class _Film:
 
     def __init__(self, run: Run, rows: list[Row]) -> None:
         self._rows = rows
-        self._training = [(row["step"], row["train_loss"]) for row in run.history.logs]
-        self._validation = [(row["step"], row["val_loss"]) for row in run.history.evaluations]
+        self._training = [(row["step"], max(row["train_loss"], ZERO)) for row in run.history.logs]
+        self._validation = [(row["step"], max(row["val_loss"], ZERO)) for row in run.history.evaluations]
         self._figure = Figure(figsize=SIZE, dpi=DPI)
         self._canvas = cast(Any, FigureCanvasAgg(self._figure))  # matplotlib has no types for it
         axis = self._figure.add_axes((0.07, 0.13, 0.36, 0.7))

@@ -26,8 +26,8 @@ from charrnn.training.schedules import lower_rate
 class Evidence:
     """Losses and ``entropies`` (of the text: uniform, unigram, bigram, trigram) are in nats per character.
 
-    ``config_name`` is how a command line names the config, with the options that change it. ``val_loss`` and
-    ``val_loss_cold`` are those of the state that was examined, as are the probes'; ``new_profile``,
+    ``config_name`` is how a command line names the config, with the options, a value each, that change it.
+    ``val_loss`` and ``val_loss_cold`` are those of the state that was examined, as are the probes'; ``new_profile``,
     ``new_activity`` and ``start_loss`` (over the training part) are of a new network of the same config, ``memorised``
     its losses on one batch.
     """
@@ -76,7 +76,15 @@ class Evidence:
         changes = [one for one in assignments if self._changes(one)]
         if assignments and not changes:
             return f"charrnn lr-find --config {self.config_name}"
-        return f"charrnn train --config {self.config_name}" + "".join(f" --set {shlex.quote(one)}" for one in changes)
+        replaced = {one.partition("=")[0] for one in changes}
+        name, *options = shlex.split(self.config_name)
+        words = [name]
+        for option, value in zip(options[::2], options[1::2], strict=True):
+            if option != "--set" or value.partition("=")[0].strip() not in replaced:
+                words += [option, value]
+        for change in changes:
+            words += ["--set", change]
+        return f"charrnn train --config {shlex.join(words)}"
 
     @property
     def statistics(self) -> str:

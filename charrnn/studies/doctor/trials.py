@@ -25,6 +25,7 @@ RATE_FACTOR = 8.0
 MOST_FACTOR = 512.0
 PLATEAU = 0.97  # of the unigram entropy: below it something was learned
 USUAL_MOMENTUM = 0.9
+USUAL_DECAY = {"adamw": 0.1, "adam": 0.0, "sgd": 0.0}  # in the others it is a penalty in the gradient, and much
 MEMORY_STEPS, FEWEST_MEMORY_STEPS = 100, 50
 MEMORY_SECONDS = 5.0
 
@@ -117,8 +118,8 @@ class Trials:
 
 
 def run_trials(lab: Lab, advanced: Callable[[float], None]) -> Trials:
-    """Try the config as it is, with other rates, and with less momentum where there is much; ``advanced`` is told the
-    share that is done, after every step.
+    """Try the config as it is, with other rates, and with less momentum or weight decay where there is much;
+    ``advanced`` is told the share that is done, after every step.
 
     Scaling to so few steps asks much of a network that is barely stable at its own rate: where the config as it is
     diverges, everything is tried again at unscaled rates, with as much of its warm-up as there is room for.
@@ -176,6 +177,8 @@ def _variants(config: Config) -> dict[str, Config]:
         variants["less momentum"] = config.with_training(momentum=USUAL_MOMENTUM)
     if config.training.optimizer != "sgd" and beta1 > USUAL_MOMENTUM:
         variants["less momentum"] = config.with_training(betas=[USUAL_MOMENTUM, beta2])
+    if config.training.weight_decay > USUAL_DECAY[config.training.optimizer]:
+        variants["less decay"] = config.with_training(weight_decay=USUAL_DECAY[config.training.optimizer])
     return variants
 
 
@@ -190,7 +193,9 @@ def memorise(lab: Lab, trials: Trials, advanced: Callable[[float], None]) -> lis
     """The losses of a new network of this config that sees one batch, from the zero state, again and again, nats per
     character; at the best rate of the trials. What cannot learn that cannot learn."""
     session = lab.session
-    training = session.config.training.model_copy(update={"random_seq_len": False, "state_reset": 0.0})
+    training = session.config.training.model_copy(
+        update={"random_seq_len": False, "state_reset": 0.0, "weight_decay": 0.0}
+    )
     characters = training.batch_size * (training.seq_len + 1)
     ids, vocab_size = session.text.train_ids[:characters], len(session.text.vocabulary)
     model = session.config.model.model_copy(update={"dropout": DropoutConfig()})

@@ -58,6 +58,7 @@ def place_for(
 
 def _refuse_another_way(hive: Hive, colony: Colony, batched: Batched, jobs: int) -> None:
     """Raises UsageError where a begun hive is to be gone on with otherwise than it was begun."""
+    _refuse_unstackable(colony, batched)
     together = hive.plan["together"] or 0
     alone = together == 1 and batched == "yes" and bees_at_a_time(len(_largest_family(colony)), jobs) > 1
     if alone or (together > 1 and batched == "no"):
@@ -92,11 +93,15 @@ def arrange(place: LocalWorkplace, colony: Colony, jobs: int | None, batched: Ba
 
 def refuse_impossible(colony: Colony, batched: Batched, cluster: Cluster | None) -> None:
     """Raises UsageError where bees are to be stacked that cannot be, or trained on a device that is not here."""
-    if batched == "yes" and not _largest_family(colony):
-        raise UsageError(f"--batched yes: {why_not_stacked(colony.swarms[0][0].config)}; leave it out")
+    _refuse_unstackable(colony, batched)
     if cluster is None:
         for device in {swarm.config.training.device for swarm, _ in colony.swarms}:
             choose_device(device)
+
+
+def _refuse_unstackable(colony: Colony, batched: Batched) -> None:
+    if batched == "yes" and not _largest_family(colony):
+        raise UsageError(f"--batched yes: {why_not_stacked(colony.swarms[0][0].config)}; leave it out")
 
 
 def _largest_family(colony: Colony) -> list[Config]:

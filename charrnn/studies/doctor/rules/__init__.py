@@ -14,7 +14,7 @@ from charrnn.studies.doctor.finding import Finding
 from charrnn.studies.doctor.rules.fit import overfitting, too_small, unigram_plateau
 from charrnn.studies.doctor.rules.gradients import clipping, through_time, through_time_at_start, truncation
 from charrnn.studies.doctor.rules.mechanics import diverged, frozen, last_character_only, misaligned, optimizer_reset
-from charrnn.studies.doctor.rules.rates import momentum, rate, second_moment
+from charrnn.studies.doctor.rules.rates import decay, momentum, rate, second_moment
 from charrnn.studies.doctor.rules.state import carried_state, cold_state
 from charrnn.studies.doctor.rules.texts import duplicates, foreign_text, unseen_characters
 from charrnn.studies.doctor.rules.units import dead_units, initialisation, precision, saturation, saturation_at_start
@@ -30,6 +30,7 @@ RULES: list[Callable[[Evidence], Finding | None]] = [
     frozen,
     second_moment,
     clipping,
+    decay,
     momentum,
     rate,
     diverged,

@@ -75,8 +75,8 @@ def _more_dropout(dropout: DropoutConfig) -> list[str]:
 def too_small(evidence: Evidence) -> Finding | None:
     """Can a new network learn one batch by heart?"""
     first, last, uniform = evidence.memorised[0], mean(evidence.memorised[-5:]), evidence.entropies["uniform"]
-    if not math.isfinite(last):
-        return None  # it diverged, which is not for want of units
+    if not last <= first:
+        return None  # it diverges, which is not for want of units
     gain = evidence.trials.gain("higher rate")
     if evidence.trials.higher_factor > RATE_FACTOR and gain > CLEAR_GAIN * evidence.entropies["unigram"]:
         return None  # the rate is far too low, and was so for the batch as well
@@ -121,6 +121,19 @@ def unigram_plateau(evidence: Evidence) -> Finding | None:
             "Two characters before it say next to nothing of the next one: a network can only do better where those "
             "further back do.",
             evidence.statistics,
+        )
+    dropout = {f"model.dropout.{place}": share for place, share in evidence.config.model.dropout.model_dump().items()}
+    most = max(dropout, key=lambda place: dropout[place])
+    if dropout[most] > MOST_DROPOUT and mean(evidence.memorised[-5:]) <= NOT_MEMORISED * evidence.entropies["uniform"]:
+        return Finding(
+            "unigram-plateau",
+            True,
+            f"It has learned how often each character occurs, and nothing else: {most} is {dropout[most]:g}.",
+            measured,
+            threshold,
+            "Without dropout a new network learns one batch by heart; with so much of it, hardly anything of what was "
+            "read comes through.",
+            evidence.command(*(f"{place}=0.2" for place, share in dropout.items() if share > MOST_DROPOUT)),
         )
     return Finding(
         "unigram-plateau",

@@ -26,9 +26,13 @@ def through_time_at_start(evidence: Evidence) -> Finding | None:
 
 def through_time(evidence: Evidence) -> Finding:
     """Does the gradient of the network as it is explode or vanish on its way back?"""
-    return _trouble(evidence, evidence.profile, "") or healthy(
+    trouble = _trouble(evidence, evidence.profile, "")
+    knows_more = evidence.train_loss < evidence.entropies["trigram"]  # than two characters tell, however it does that
+    if trouble is not None and not (trouble.name == "vanishing-gradients" and knows_more):
+        return trouble
+    return healthy(
         "gradient through time",
-        "The gradient through time neither explodes nor vanishes.",
+        "The gradient through time neither explodes nor vanishes." if trouble is None else "It learns from far enough.",
         describe(evidence.profile),
         f"at most {GROWS:g} times its start, and above 1 % of it for more than {SHORT_REACH} characters (calibrated)",
     )
@@ -119,13 +123,14 @@ def clipping(evidence: Evidence) -> Finding | None:
     """Does clipping rule every step, or is it never there when it is needed?"""
     clip, history = evidence.config.training.grad_clip, evidence.history
     norm, clipped = history.median("grad_norm_median"), history.median("clipped")
-    if clip is not None and clipped > RULES_SHARE and norm > RULES_FACTOR * clip:
+    fixed_steps = evidence.config.training.optimizer == "sgd"  # Adam's do not depend on the scale of its gradients
+    if clip is not None and fixed_steps and clipped > RULES_SHARE and norm > RULES_FACTOR * clip:
         return _ruling(evidence, clip, norm)
     largest = history.largest("grad_norm_p99")
     spike = _spike(history, HARM * evidence.entropies["unigram"])
     unbounded = clip is None and history.diverged is not None
     spiky = spike > SPIKE and not history.largest("clipped") > 0
-    if unbounded or spiky or (clip is not None and clip > NEVER_FACTOR * largest):
+    if unbounded or spiky or (clip is not None and fixed_steps and clip > NEVER_FACTOR * largest):
         return _never(evidence, clip, norm, largest, spike)
     if clip is None or math.isnan(norm):
         return None

@@ -1,4 +1,5 @@
-"""How far a step goes: learning rate, momentum, Adam's second moment. Judged by short trainings, not by taste."""
+"""How far a step goes, and what pulls it back: learning rate, momentum, weight decay, Adam's second moment. Judged by
+short trainings, not by taste."""
 
 from __future__ import annotations
 
@@ -7,7 +8,8 @@ from statistics import median
 
 from charrnn.studies.doctor.evidence import Evidence
 from charrnn.studies.doctor.finding import Finding, healthy
-from charrnn.studies.doctor.trials import RATE_FACTOR, SHORTEST_SCALED, USUAL_MOMENTUM
+from charrnn.studies.doctor.trials import RATE_FACTOR, SHORTEST_SCALED, USUAL_DECAY, USUAL_MOMENTUM
+from charrnn.training.optimizers import as_penalty
 
 CLEAR_GAIN = 0.04  # of the text's unigram entropy: what another rate must be better by
 LAGGING = 10.0  # mean g^2 over Adam's average of it
@@ -78,6 +80,31 @@ def momentum(evidence: Evidence) -> Finding | None:
         f"A step keeps 1 / (1 - {value:g}) = {1 / (1 - value):.0f} times its own size from the ones before it: the "
         "weights swing past the minimum and back, and the loss bounces.",
         evidence.command(fix),
+    )
+
+
+def decay(evidence: Evidence) -> Finding | None:
+    """Where there is much weight decay: would less do better?"""
+    trials, training = evidence.trials, evidence.config.training
+    if "less decay" not in trials.losses:
+        return None
+    usual, limit = USUAL_DECAY[training.optimizer], CLEAR_GAIN * evidence.entropies["unigram"]
+    measured = (
+        f"training loss after {trials.steps} steps: {trials.loss('same'):.2f} with {training.weight_decay:g}, "
+        f"{trials.loss('less decay'):.2f} with {usual:g}"
+    ).replace("inf", "diverged")
+    threshold = f"{limit:.2f} nats, {CLEAR_GAIN:.0%} of the unigram entropy (as for other rates)"
+    if trials.gain("less decay") <= limit:
+        return healthy("decay", f"training.weight_decay {training.weight_decay:g} does no harm.", measured, threshold)
+    of_adamw = "It pulls every weight to zero faster than the text pulls it away."
+    return Finding(
+        "too-much-decay",
+        True,
+        f"Weight decay is too strong: training.weight_decay is {training.weight_decay:g}.",
+        measured,
+        threshold,
+        of_adamw if training.optimizer == "adamw" else f"{of_adamw} {as_penalty(training.optimizer)}",
+        evidence.command(f"training.weight_decay={usual:g}"),
     )
 
 
