@@ -33,16 +33,16 @@ PATHS = {
 }
 
 
-def set_option(command: Command) -> Command:
-    """``--set section.key=value``, repeatable."""
+def set_option(use: str = "Override a setting: training.lr=2e-3.") -> Callable[[Command], Command]:
+    """``--set section.key=value``, repeatable; ``use`` is its help."""
     return click.option(
         "--set",
         "assignments",
         multiple=True,
         metavar="KEY=VALUE",
         shell_complete=settings,
-        help="Override a setting: training.lr=2e-3.",
-    )(command)
+        help=use,
+    )
 
 
 def config_option(command: Command) -> Command:

@@ -49,7 +49,7 @@ def show(name: str) -> None:
 
 @config.command()
 @click.argument("file", shell_complete=configs)
-@set_option
+@set_option()
 def check(file: str, assignments: tuple[str, ...]) -> None:
     """Check a config and print it with every default filled in.
 

@@ -55,7 +55,7 @@ def fetch(name: str) -> None:
 
 @corpus.command()
 @click.argument("source", shell_complete=corpora)
-@set_option
+@set_option("How the text is read: corpus.encoding=latin-1 (also corpus.glob, corpus.vocabulary, ...).")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def stats(source: str, assignments: tuple[str, ...], as_json: bool) -> None:
     """Size, characters, splits and n-gram entropies of a corpus by name or path.

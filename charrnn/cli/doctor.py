@@ -37,7 +37,7 @@ SHOWN_BACK = (1, 2, 4, 8, 16, 32, 64, 128)
 @data_option("With --config: train on this file or folder (corpus.source)")
 @click.option("--seed", type=int, help="With --config: the first seed (training.seed).")
 @device_option
-@set_option
+@set_option()
 @click.option(
     "-o", "--output", type=click.Path(path_type=Path), metavar="FILE", help="Draw the gradient through time into it."
 )

@@ -36,7 +36,7 @@ HOW_TO_READ = ("corpus.encoding", "corpus.glob", "corpus.split")
     show_default=True,
     help="Characters of --data that the model does not know.",
 )
-@set_option
+@set_option("How --data is read: corpus.encoding=latin-1 (also corpus.glob, corpus.split).")
 @device_option
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def evaluate(

@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 @device_option
 @click.option("--name", help="Name of the folder for the picture; default: the config's name.")
 @click.option("--out", metavar="FOLDER", help="Where that folder is made; default: runs.")
-@set_option
+@set_option()
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object with every point.")
 def lr_find(
     config_name: str | None,

@@ -158,7 +158,7 @@ def _through_time(runs: Sequence[Run]) -> Figure:
     metavar="FILE",
     help=".png, .svg or .pdf; default: NAME-schedule.png",
 )
-@set_option
+@set_option()
 def schedule(config_name: str, steps: int | None, output: Path | None, assignments: tuple[str, ...]) -> None:
     """The learning rate over training, as a config's schedule has it.
 

@@ -68,7 +68,7 @@ BATCHED = ("auto", "yes", "no")
 @device_option
 @click.option("--name", help="Name of the hive's folder; default: the config's name.")
 @click.option("--out", metavar="FOLDER", help="Where that folder is made; default: runs.")
-@set_option
+@set_option()
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object with every bee.")
 def swarm(
     config_name: str | None,

@@ -46,7 +46,7 @@ if TYPE_CHECKING:
 @click.option("--name", help="Name of the run folder; default: the config's name.")
 @click.option("--out", metavar="FOLDER", shell_complete=folders, help="Folder of the run folders; default: runs.")
 @click.option("--note", metavar="TEXT", help="Why this run: kept with it, shown by 'charrnn runs ls'.")
-@set_option
+@set_option()
 @click.option("--live", is_flag=True, help="Show curves, gradient norm and samples, filling the terminal.")
 @click.option("--tracker", metavar="none|tensorboard", help="Write event files for TensorBoard as well (run.tracker).")
 @click.option("--dry-run", is_flag=True, help="Check everything, take a few steps, write nothing.")
