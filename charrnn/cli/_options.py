@@ -57,13 +57,13 @@ def config_option(command: Command) -> Command:
 
 
 def checkpoint_option(command: Command) -> Command:
-    """``--checkpoint``: a checkpoint file or a run folder."""
+    """``--checkpoint``: a checkpoint file, a run folder or one that ``charrnn export`` wrote."""
     return click.option(
         "--checkpoint",
         required=True,
         type=click.Path(path_type=Path),
         shell_complete=checkpoints,
-        help="A checkpoint file, or a run folder (its best checkpoint).",
+        help="A checkpoint file, a run folder (its best checkpoint), or a folder of 'charrnn export'.",
     )(command)
 
 

@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 @click.option("--max-time", metavar="TIME", help="Stop after this time: 60s, 5m, 1h.")
 @click.option("--seed", type=int, help="Seed of everything random (training.seed).")
 @device_option
-@click.option("--name", help="Name of the run folder; default: the config's name.")
+@click.option("--name", help="Name of the run folder; default: the config's, or the text's where there is none.")
 @click.option("--out", metavar="FOLDER", shell_complete=folders, help="Folder of the run folders; default: runs.")
 @click.option("--note", metavar="TEXT", help="Why this run: kept with it, shown by 'charrnn runs ls'.")
 @set_option()

@@ -215,7 +215,9 @@ class TrainingConfig(Section):
     max_rollbacks: int = Field(3, ge=1, description="rollbacks before training stops after all")
     seed: int = Field(1, ge=0, lt=2**63, description="seed of weights, dropout, window lengths and state resets")
     device: str = Field("auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$", description="auto, cpu, cuda or cuda:N")
-    threads: int | None = Field(None, ge=1, le=1024, description="CPU threads; null leaves it to torch")
+    threads: int | None = Field(
+        None, ge=1, le=1024, description="CPU threads; null: train and swarm measure, else torch decides"
+    )
 
     @model_validator(mode="after")
     def _there_is_an_end(self) -> TrainingConfig:
@@ -248,7 +250,7 @@ class RunConfig(Section):
     name: str | None = Field(
         None,
         pattern=r"^[\w][\w.+-]*$",
-        description="name of the run folder, of letters, digits and . _ + -; null takes the config's name",
+        description="name of the run folder, of letters, digits and . _ + -; null: that of the config, or of the text",
     )
     note: str | None = Field(None, max_length=1000, description="why this run: a line that is kept with it")
     tracker: Literal["none", "tensorboard"] = Field(
