@@ -7,6 +7,7 @@ runs/NAME/config.yaml              the resolved config
           checkpoints/last.safetensors
                       best.safetensors
                       step-000001000.safetensors   what was the last one before, see run.keep
+          tensorboard/             event files, where run.tracker asks for them
           lock                     held while somebody trains in the folder; says who
 """
 
@@ -38,6 +39,7 @@ class RunFolder:
         self.last = path / "checkpoints" / "last.safetensors"
         self.best = path / "checkpoints" / "best.safetensors"
         self.checkpoints = path / "checkpoints"
+        self.tensorboard = path / "tensorboard"
         self.lock = path / "lock"
 
     def older(self, step: int) -> Path:

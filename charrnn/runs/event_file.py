@@ -48,7 +48,7 @@ def scalars(row: Row) -> dict[str, float]:
 
 
 class EventFile:
-    """A new event file in ``folder``, which is made if it is not there. A context manager.
+    """A new event file in ``folder``, which is made if it is not there.
 
     TensorBoard reads the files of a folder in the order of their names, and this one comes last: it begins by taking
     back whatever earlier ones say of ``first_step`` and later.
@@ -94,11 +94,9 @@ class EventFile:
         event.wall_time = time.time()
         self._file.append(record(event.SerializeToString()))
 
-    def __enter__(self) -> EventFile:
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self._file.__exit__(*error)
+    def close(self) -> None:
+        """Write what still waits, where that can be, and close the file."""
+        self._file.close()
 
 
 def record(content: bytes) -> bytes:

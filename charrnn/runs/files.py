@@ -202,6 +202,10 @@ class GrowingFile:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Write what still waits, where that can be, and close the file."""
         with suppress(OSError):
             self._write_pending()
         with suppress(OSError):  # whatever must last was flushed before

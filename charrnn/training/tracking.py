@@ -17,8 +17,6 @@ from charrnn.runs.metrics import Row
 from charrnn.training.loop import Reporter
 from charrnn.training.session import Session
 
-FOLDER = "tensorboard"  # in the run folder
-
 
 def tracked(reporter: Reporter, session: Session) -> AbstractContextManager[Reporter]:
     """The reporter, with what the run's tracker wants around it."""
@@ -36,7 +34,7 @@ class TrackedReporter:
     def __init__(self, reporter: Reporter, session: Session) -> None:
         assert session.folder is not None
         self._reporter, self._session = reporter, session
-        self._folder = session.folder.path / FOLDER
+        self._folder = session.folder.tensorboard
         self._file: EventFile | None = None
         self._troubled = False
 
@@ -81,7 +79,7 @@ class TrackedReporter:
 
     def _close(self) -> None:
         if self._file is not None:
-            self._file.__exit__()
+            self._file.close()
             self._file = None
 
     def _add(self, row: Row) -> None:
