@@ -1,4 +1,4 @@
-"""What a person sees on stderr while a model trains: a bar on a terminal, plain lines elsewhere."""
+"""What a person sees on stderr: bars and plain lines while something goes on, warnings, errors; numbers in words."""
 
 from __future__ import annotations
 
