@@ -361,14 +361,14 @@ class TestReasons:
             if "would read" in lines[0]:
                 assert reads < larger[0].reads
             else:
-                assert "wants a text of" in lines[0]
+                assert "needs a text of" in lines[0]
                 assert characters < larger[0].text
 
     def test_in_full(self) -> None:
         assert choose(facts(1_003_854), {}).reasons == [
             "lstm 1 x 384: in 60 s (--max-time says otherwise) this machine (36,000 characters per second at this "
             "size) reads the 1 million characters 2.2 times",
-            "not 512: it would read 1.22 million characters, and wants 4 million",
+            "not 512: it would read 1.22 million characters, and needs 4 million",
             "dropout 0 on the input, 0 on the output: 2.2 passes over the text with 0.69 weights per character do not "
             "learn it by heart",
             "batch_size 96 (more of them would leave too few steps), lr 0.014 (0.014 at 384 units and 96 streams), "
@@ -376,7 +376,7 @@ class TestReasons:
             "evaluated every 500 steps: that takes 5% of the time at most",
         ]
         assert choose(facts(20_000, 10 * SPEED), asked(120.0)).reasons[1:3] == [
-            "not 256: it wants a text of 30,000 characters, this has 20,000",
+            "not 256: it needs a text of 30,000 characters; this one has 20,000",
             "dropout 0.4 on the input, 0.6 on the output: 8,640 passes over the text with 9.8 weights per character "
             "would learn it by heart",
         ]

@@ -75,7 +75,7 @@ class TestATraining:
         assert result.out == ""
         lines = result.err.splitlines()
         assert lines[0].startswith("Chosen: lstm 1 x 64: in 12 steps this machine (40,000 characters per second at ")
-        assert lines[1].startswith("        not 128: it would read 3,456 characters, and wants 150,000")
+        assert lines[1].startswith("        not 128: it would read 3,456 characters, and needs 150,000")
         assert len(chosen_lines(result.err)) <= 6
         assert "Keep:   runs/cat/config.yaml" in result.err
         assert result.err.index("Keep: ") < result.err.index("step 12")

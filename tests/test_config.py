@@ -363,7 +363,7 @@ class TestYaml:
             load_config(Path())
 
     def test_a_text_given_as_config_is_not_read_whole(self) -> None:
-        assert "this is no config" in problem("x" * 1_000_001)
+        assert "this is not a config" in problem("x" * 1_000_001)
 
 
 class TestOverrides:

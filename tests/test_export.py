@@ -347,7 +347,7 @@ def test_nothing_is_written_over(run_folder: Path, kind: str, name: str) -> None
     before = snapshot()
     again = run(*words)
     assert again.code == 2 and not again.out
-    assert f"error: {name}: is there already, and stays as it is; choose another name with -o" in again.err
+    assert f"error: {name}: already exists and is left untouched; choose another name with -o" in again.err
     empty = Path("empty")
     empty.mkdir()
     assert run(*words, "-o", empty).code == 2
@@ -367,7 +367,7 @@ def test_the_writers_themselves_write_over_nothing() -> None:
     before = snapshot()
     for write in (write_hub, write_onnx):
         for path in before:
-            with pytest.raises(UsageError, match="is there already"):
+            with pytest.raises(UsageError, match="already exists"):
                 write(make_saved(), Path(path))
     assert snapshot() == before
 

@@ -161,7 +161,7 @@ class TestWideEncodings:
     def test_without_a_mark(self) -> None:
         """Valid UTF-8, and probably not what was meant: trained on, with a warning."""
         Path("given.txt").write_bytes(TEXT.encode("utf-16-le"))
-        warning = f"{len(TEXT):,} NUL characters are kept; if the text is UTF-16 in truth, set corpus.encoding: utf-16"
+        warning = f"{len(TEXT):,} NUL characters are kept; if the text is really UTF-16, set corpus.encoding: utf-16"
         assert warning in trains("--data", "given.txt").err
 
     def test_set_without_a_mark(self) -> None:

@@ -442,7 +442,7 @@ class TestCommand:
     def test_no_terminal(self) -> None:
         result = run("train", "--config", "small.yaml", "--live")
         assert (result.code, result.out) == (0, "")
-        assert "--live: stderr is no terminal; plain lines instead\n" in result.err
+        assert "--live: stderr is not a terminal; plain lines instead\n" in result.err
         assert "step 5  train" in result.err
         assert "\x1b" not in result.err
 

@@ -448,7 +448,7 @@ class TestCommand:
         ("report runs/cat runs/none", "runs/none: no such run folder"),
         ("report runs/cat/config.yaml", "is a file; give a run folder"),
         ("report runs", "runs"),
-        ("report runs/cat runs/../runs/cat", "runs/../runs/cat: is there twice; give each run once"),
+        ("report runs/cat runs/../runs/cat", "runs/../runs/cat: is given twice; give each run once"),
         ("report runs/cat -o report.pdf", "report.pdf: a page's name ends in .html"),
         ("report runs/cat -o none/report.html", "no such folder: none"),
         ("report runs/broken", "runs/broken/environment.json: not JSON"),

@@ -246,9 +246,9 @@ def test_two_at_once() -> None:
     ("swarm --config small.yaml --name a/b", "--name a/b"),
     ("swarm --config small.yaml --out cat.txt", "cat.txt", "--out"),
     ("swarm --config small.yaml --out /proc/nothing", "/proc", "--out"),
-    ("swarm --resume none", "none", "is no hive"),
-    ("swarm --resume cat.txt", "cat.txt", "is no hive"),
-    ("swarm --resume .", ".", "is no hive"),
+    ("swarm --resume none", "none", "is not a hive"),
+    ("swarm --resume cat.txt", "cat.txt", "is not a hive"),
+    ("swarm --resume .", ".", "is not a hive"),
 )
 def test_bad_usage(words: str, says: tuple[str, ...]) -> None:
     Path("empty.txt").touch()

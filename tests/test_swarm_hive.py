@@ -102,7 +102,7 @@ class TestFind:
     @pytest.mark.parametrize("path", ["none", "runs", "cat.txt", "a" * 5000, ""])
     def test_no_hive(self, colony: Colony, path: str) -> None:
         make(colony)
-        with pytest.raises(CheckpointError, match="is no hive"):
+        with pytest.raises(CheckpointError, match="is not a hive"):
             open_hive(Path(path))
 
 

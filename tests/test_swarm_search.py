@@ -743,7 +743,7 @@ class TestCommand:
         assert result.code == 1
         assert "diverged" in result.out
         assert "Best" not in result.out
-        assert "no combination came well to its end; the first one: it diverged" in result.err
+        assert "no combination finished successfully; the first one: it diverged" in result.err
         found = json.loads(Path("runs/x-swarm/search.json").read_text())
         assert (found["best"], found["train"]) == (None, None)
 

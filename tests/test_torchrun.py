@@ -357,7 +357,7 @@ def test_an_environment_that_makes_no_sense(wrong: dict[str, str], monkeypatch: 
     [(name, value)] = wrong.items()
     assert (result.code, result.err.splitlines()) == (
         2,
-        [f"error: {name}={value}: is no number that torchrun sets; unset it to train in one process"],
+        [f"error: {name}={value}: is not a number that torchrun sets; unset it to train in one process"],
     )
     assert run("config", "ls").code == 0
 

@@ -26,7 +26,7 @@ def describe(session: Session) -> None:
     if returns := occurrences(text, "\r"):
         warn(f"{returns:,} carriage returns (line ends of Windows or old Macs) are kept as characters of the text")
     if nuls := occurrences(text, "\0"):
-        warn(f"{nuls:,} NUL characters are kept; if the text is UTF-16 in truth, set corpus.encoding: utf-16")
+        warn(f"{nuls:,} NUL characters are kept; if the text is really UTF-16, set corpus.encoding: utf-16")
     training = session.config.training
     if warning := much_decay(training.optimizer, training.weight_decay):
         warn(warning)

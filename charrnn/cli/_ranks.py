@@ -45,7 +45,7 @@ def size() -> int:
 def _number(name: str, allowed: range) -> int:
     text = os.environ[name]
     if not text.isdecimal() or int(text) not in allowed:
-        raise UsageError(f"{name}={text}: is no number that torchrun sets; unset it to train in one process")
+        raise UsageError(f"{name}={text}: is not a number that torchrun sets; unset it to train in one process")
     return int(text)
 
 

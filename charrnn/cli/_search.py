@@ -198,7 +198,7 @@ def run_search(
         diverged = any(fate(row) == "diverged" for row in results["trials"])
         usual = "it diverged; search lower rates" if diverged else "all were pruned, or still run"
         reason = next((row["reason"] for row in results["trials"] if row["reason"]), usual)
-        raise CharRNNError(f"{hive.path}: no combination came well to its end; the first one: {reason}")
+        raise CharRNNError(f"{hive.path}: no combination finished successfully; the first one: {reason}")
 
 
 def _draw(hive: Hive, results: dict[str, Any]) -> None:

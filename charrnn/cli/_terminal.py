@@ -133,7 +133,7 @@ class StudyBar:
 def no_live_view() -> str | None:
     """Why stderr cannot show one that fills a terminal; None if it can."""
     if not sys.stderr.isatty():
-        return "stderr is no terminal"
+        return "stderr is not a terminal"
     if os.environ.get("TERM", "dumb") in ("dumb", "unknown", ""):
         return "this terminal cannot move its cursor (TERM)"
     if "utf" not in (sys.stderr.encoding or "").lower():

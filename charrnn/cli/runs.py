@@ -155,7 +155,7 @@ def note(run: Path, text: str) -> None:
 
     place = run if run.exists() or run.parent != Path() else DEFAULT / run
     if kind_of(place) != "run":
-        raise UsageError(f"{run}: is no run folder; 'charrnn runs ls' lists the runs")
+        raise UsageError(f"{run}: is not a run folder; 'charrnn runs ls' lists the runs")
     folder = RunFolder(place)
     with FolderLock(folder):
         amend(folder, options=[NamedOverride(("run", "note"), text or None, "the note")])
@@ -190,7 +190,7 @@ def rm(names: tuple[str, ...], out: Path, yes: bool) -> int:
 def _agreed(found: list[Entry]) -> bool:
     """Whether the user wants these gone."""
     if not sys.stdin.isatty():
-        raise UsageError("nobody is there to ask before deleting; give --yes")
+        raise UsageError("stdin is not a terminal, so nobody can confirm; give --yes")
     from charrnn.runs.shelf import size_of
 
     for entry in found:

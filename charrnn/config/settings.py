@@ -238,7 +238,7 @@ def read_config_text(file: Path) -> str:
         ) from error
     if len(raw) > MAX_CONFIG_BYTES:
         raise ConfigError(
-            [f"{file}: larger than {MAX_CONFIG_BYTES:,} bytes: this is no config; give a text with --data"]
+            [f"{file}: larger than {MAX_CONFIG_BYTES:,} bytes: this is not a config; give a text with --data"]
         )
     try:
         return raw.decode("utf-8-sig")

@@ -47,7 +47,7 @@ def refuse_taken(path: Path) -> None:
         UsageError: there is something already, or no folder to put it in.
     """
     if path.exists() or path.is_symlink():
-        raise UsageError(f"{path}: is there already, and stays as it is; choose another name with -o")
+        raise UsageError(f"{path}: already exists and is left untouched; choose another name with -o")
     if not path.parent.is_dir():
         raise UsageError(f"{path}: cannot be written: no such folder: {path.parent}; choose another with -o")
 

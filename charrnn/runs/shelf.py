@@ -134,7 +134,7 @@ def find_entry(folder: Path, name: str) -> Entry:
     given = Path(name)
     inside = given.parent == Path() or given.parent.absolute() == folder.absolute()
     if not inside or given.name in ("", ".."):
-        raise UsageError(f"{name}: is no name of a folder in {folder}; give a name alone, and its folder with --out")
+        raise UsageError(f"{name}: is not the name of a folder in {folder}; give a name alone, its folder with --out")
     name = given.name
     path = folder / name
     if not path.is_symlink() and not is_folder(path):
@@ -144,7 +144,7 @@ def find_entry(folder: Path, name: str) -> Entry:
         raise UsageError(f"{path}: no such run; {advice}")
     kind = kind_of(path)
     if kind is None or name.startswith("."):
-        raise UsageError(f"{path}: is no run, no hive and nothing that charrnn lr-find left; it stays as it is")
+        raise UsageError(f"{path}: is not a run, not a hive and nothing that charrnn lr-find left; it stays as it is")
     return Entry(path, kind)
 
 

@@ -204,9 +204,9 @@ class _Plan:
         """Why a network of this size is not worth its time here; nothing if it is."""
         reads = self.reach(size.hidden)[0]
         if reads < size.reads:
-            return f"it would read {count(reads)} characters, and wants {count(size.reads)}"
+            return f"it would read {count(reads)} characters, and needs {count(size.reads)}"
         if self.facts.characters < size.text:
-            return f"it wants a text of {count(size.text)} characters, this has {count(self.facts.characters)}"
+            return f"it needs a text of {count(size.text)} characters; this one has {count(self.facts.characters)}"
         return ""
 
     @property

@@ -100,7 +100,7 @@ def _read_swarm(path: Path, bees: list[Path]) -> Side:
     for run in runs:
         if different := [name for name in differing([runs[0].settings, run.settings]) if name != SEED]:
             raise CheckpointError(
-                f"{run.path}: is no bee of the same swarm as {done[0].name}: {different[0]} differs; "
+                f"{run.path}: is not a bee of the same swarm as {done[0].name}: {different[0]} differs; "
                 "give the two as runs"
             )
     return Side(path, runs[0].settings, runs[0].text, [_training(run) for run in runs], True, len(bees) - len(done))

@@ -45,7 +45,7 @@ def report(
     if twice := [
         path for place, path in enumerate(paths) if path.resolve() in [one.resolve() for one in paths[:place]]
     ]:
-        raise UsageError(f"{twice[0]}: is there twice; give each run once")
+        raise UsageError(f"{twice[0]}: is given twice; give each run once")
     runs = [read_run(path) for path in paths]
     names = _names(paths)
     chapters = [

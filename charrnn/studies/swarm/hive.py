@@ -155,7 +155,7 @@ def open_hive(path: Path) -> Hive:
         CheckpointError: there is none.
     """
     if not is_folder(path) or not is_file(Hive(path).plan_file):
-        raise CheckpointError(f"{path}: is no hive (it holds no hive.yaml); 'charrnn swarm' prints where one is kept")
+        raise CheckpointError(f"{path}: is not a hive (no hive.yaml in it); 'charrnn swarm' prints where one is kept")
     return Hive(path)
 
 

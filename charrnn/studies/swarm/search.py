@@ -204,7 +204,7 @@ def results_of_search(search: Search, memory: Memory, hive: Hive) -> Results:
 
     ``settings`` has one entry per group: its names, and the ends of a range with ``log``, or its choices as labels.
     ``trials`` has one entry per combination (see ``Memory.rows``), in the order they were begun, ``best`` the number of
-    the best one, null if none came well to its end; ``train`` the command that trains with its settings.
+    the best one, null if none finished successfully; ``train`` the command that trains with its settings.
     """
     from charrnn.plots.search import fate  # brings matplotlib, which no worker needs
 
