@@ -40,8 +40,8 @@ def overfitting(evidence: Evidence) -> Finding | None:
         f"Overfitting since step {best['step']:,}.",
         measured,
         threshold,
-        "From there on it learns the training text by heart, and gets worse on any other: more text, dropout, or an "
-        "end in time.",
+        "From there on it learns the training text by heart, and gets worse on any other: more text, dropout, or "
+        "stopping earlier.",
         evidence.command(*_more_dropout(evidence.config.model.dropout), "training.patience=3"),
     )
 
@@ -57,7 +57,7 @@ def _by_heart(evidence: Evidence) -> Finding | None:
         "It knows the training text by heart.",
         f"validation loss {evidence.val_loss:.3g}, training loss {evidence.train_loss:.3g}",
         f"{limit:.2g} nats apart, {FAR_APART:.0%} of the unigram entropy",
-        "What it learned of the training text helps with no other: more text, dropout, or an end in time, which "
+        "What it learned of the training text helps with no other: more text, dropout, or stopping earlier, which "
         "evaluations on the way would find.",
         evidence.command(*_more_dropout(evidence.config.model.dropout), "training.patience=3"),
     )
@@ -118,7 +118,7 @@ def unigram_plateau(evidence: Evidence) -> Finding | None:
             "It has learned how often each character occurs, and there is hardly more to learn in this text.",
             measured,
             threshold,
-            "Two characters before it say next to nothing of the next one: a network can only do better where those "
+            "Two characters before it say next to nothing about the next one: a network can only do better where those "
             "further back do.",
             evidence.statistics,
         )

@@ -73,7 +73,7 @@ def _exploding(evidence: Evidence, relative: list[float], whose: str) -> Finding
         "exploding-gradients",
         True,
         f"The gradient{whose} explodes through time.",
-        ("it is no number, already at the loss itself" if math.isnan(relative[0]) else grown) + whole,
+        ("it is not a finite number, even at the loss itself" if math.isnan(relative[0]) else grown) + whole,
         f"{GROWS:g} times (calibrated); see Pascanu, Mikolov and Bengio 2013, https://arxiv.org/abs/1211.5063",
         "What happened long ago outweighs what happened just now, and its direction is noise. Clipping bounds the "
         f"step, {f'windows shorter than {first} characters cut it off, ' * bool(fixes)}orthogonal starts avoid it.",
@@ -136,7 +136,7 @@ def clipping(evidence: Evidence) -> Finding | None:
         return None
     return healthy(
         "clipping",
-        "Clipping catches spikes and does not rule.",
+        "Clipping catches spikes and does not dominate.",
         f"norm {norm:.2g} in the middle, {largest:.2g} at most; {clipped:.0%} of the steps clipped to {clip:g}",
         f"{RULES_SHARE:.0%} clipped from over {RULES_FACTOR:g} times grad_clip (calibrated)",
     )
@@ -159,7 +159,7 @@ def _ruling(evidence: Evidence, clip: float, norm: float) -> Finding:
     return Finding(
         "clipping-rules",
         True,
-        f"Clipping rules: grad_clip is {clip:g}, and nearly every step is cut.",
+        f"Clipping dominates: grad_clip is {clip:g}, and nearly every step is cut.",
         f"{clipped:.0%} of the steps clipped, from a norm of {norm:.2g} in the middle",
         f"{RULES_SHARE:.0%} clipped from over {RULES_FACTOR:g} times grad_clip (calibrated)",
         f"Every step has the same length, {norm / clip:.0f} times shorter than the gradient asks for: grad_clip "

@@ -61,7 +61,7 @@ def duplicates(evidence: Evidence) -> Finding:
     )
     threshold = f"{DUPLICATED:.0%} more than the text repeats itself (calibrated)"
     if texts.duplicates - texts.repeats <= DUPLICATED:
-        return healthy("duplicates", "The validation text is another one than the training text.", measured, threshold)
+        return healthy("duplicates", "The validation text differs from the training text.", measured, threshold)
     return Finding(
         "duplicates",
         True,
