@@ -22,14 +22,14 @@ if TYPE_CHECKING:
     from charrnn.studies.compared import Side
 
 
-@click.command(short_help="Runs, or swarms, against each other.")
+@click.command(short_help="Compare runs or swarms.")
 @click.argument("paths", nargs=-1, type=click.Path(path_type=Path), metavar="A B [...]", shell_complete=swarms_and_runs)
 @click.option("-o", "--output", type=click.Path(path_type=Path), metavar="FILE", help="Draw the curves into it.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object with every number.")
 def compare(paths: tuple[Path, ...], output: Path | None, as_json: bool) -> None:
     """Compare runs, or swarms of a hive, with the first one: settings, losses, and differences in paired seeds.
 
-    A and B are run folders, also ones that are being trained, or folders with the bees of one combination of settings.
+    A and B are run folders, including runs still in training, or folders with the bees of one combination of settings.
     Losses are nats per character; of swarms the median and, in brackets, the quartiles.
 
     \b

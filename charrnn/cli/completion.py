@@ -141,7 +141,7 @@ for kind in (_Bash, _Zsh, _Fish):
     add_completion_class(kind)
 
 
-@click.command(short_help="The script that makes TAB complete.")
+@click.command(short_help="Print the script that makes TAB complete.")
 @click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
 @click.pass_context
 def completion(context: click.Context, shell: str) -> None:

@@ -53,7 +53,7 @@ def doctor(
 ) -> int:
     """Say why a network does not learn: what is wrong, the number that shows it, and what to do.
 
-    RUN is a run folder, also one that is being trained; it is only read. The exit code is 1 where there are problems.
+    RUN is a run folder, also of a run still in training; it is only read. The exit code is 1 where there are problems.
 
     \b
     Examples:

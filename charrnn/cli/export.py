@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from charrnn.runs.saved import SavedModel
 
 
-@click.command(short_help="For the Hugging Face hub, or as ONNX.")
+@click.command(short_help="Export for the Hugging Face hub or as ONNX.")
 @checkpoint_option
 @click.option(
     "--format",

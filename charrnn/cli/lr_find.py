@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 @data_option("Train on this file or folder (corpus.source)")
 @click.option("--min-lr", type=float, help="Lowest rate of the sweep; default: 1e-4, for sgd 1e-2.")
 @click.option("--max-lr", type=float, help="Highest rate of the sweep; default: 1, for sgd 100.")
-@click.option("--seeds", type=click.IntRange(1, 100), default=3, show_default=True, help="Starts to try it from.")
+@click.option("--seeds", type=click.IntRange(1, 100), default=3, show_default=True, help="Number of random starts.")
 @click.option(
     "--trial-steps", type=click.IntRange(10), default=80, show_default=True, help="Steps of each short training."
 )

@@ -71,7 +71,7 @@ def of_runs(
     animate: bool,
     output: Path | None,
 ) -> None:
-    """Draw runs, also ones that are being trained: losses, gradient norm, clipped share, learning rate, speed.
+    """Draw runs, including runs still in training: losses, gradient norm, clipped share, learning rate, speed.
 
     Several runs are drawn over each other.
 

@@ -31,7 +31,7 @@ from charrnn.cli._terminal import StudyBar, say
 def report(runs: tuple[Path, ...], output: Path, no_doctor: bool) -> None:
     """Write a page about runs: curves, samples, the doctor's findings, settings, machine.
 
-    RUN is a run folder, also one that is being trained; it is only read. The page is one file that loads nothing: it
+    RUN is a run folder, also of a run still in training; it is only read. The page is one file that loads nothing: it
     can be read offline, and sent.
 
     \b

@@ -36,7 +36,7 @@ out_option = click.option(
 )
 
 
-@click.group(short_help="List runs; say what they are about; find, delete them.")
+@click.group(short_help="List, annotate, find and delete runs.")
 def runs() -> None:
     """List runs, say what a run is about, find its folder, delete it.
 
@@ -121,11 +121,11 @@ def _line(cell: str) -> str:
     return printable(" ".join(cell.split()))
 
 
-@runs.command()
+@runs.command(short_help="Print the folder of a run; default: the one trained last.")
 @click.argument("name", required=False, shell_complete=run_names)
 @out_option
 def path(name: str | None, out: Path) -> None:
-    """Print the folder of the run NAME, from the root on; without NAME that of the run trained last.
+    """Print the folder of the run NAME as an absolute path; without NAME that of the run trained last.
 
     \b
     Examples:
@@ -137,7 +137,7 @@ def path(name: str | None, out: Path) -> None:
     click.echo((find_entry(out, name) if name is not None else newest_run(out)).path.absolute())
 
 
-@runs.command()
+@runs.command(short_help="Say what a run is about; an empty text takes that away.")
 @click.argument("run", type=click.Path(path_type=Path), shell_complete=runs_in)
 @click.argument("text")
 def note(run: Path, text: str) -> None:
