@@ -45,15 +45,18 @@ def set_option(use: str = "Override a setting: training.lr=2e-3.") -> Callable[[
     )
 
 
-def config_option(command: Command) -> Command:
-    """``--config``: a config file, or the name of a shipped one."""
+def config_option(
+    use: str = "A config file, or the name of a shipped one.", required: bool = False
+) -> Callable[[Command], Command]:
+    """``--config``: a config file, or the name of a shipped one; ``use`` is its help."""
     return click.option(
         "--config",
         "config_name",
+        required=required,
         metavar="NAME",
         shell_complete=configs,
-        help="A config file, or the name of a shipped one.",
-    )(command)
+        help=use,
+    )
 
 
 def checkpoint_option(command: Command) -> Command:
@@ -81,6 +84,30 @@ def data_option(use: str) -> Callable[[Command], Command]:
 
 def _one_or_several(_: click.Context, __: click.Parameter, paths: tuple[str, ...]) -> str | list[str] | None:
     return list(paths) if len(paths) > 1 else next(iter(paths), None)
+
+
+def on_unknown_option(text: str) -> Callable[[Command], Command]:
+    """``--on-unknown``: error or skip; ``text`` says in its help what they may be characters of."""
+    return click.option(
+        "--on-unknown",
+        type=click.Choice(["error", "skip"]),
+        default="error",
+        show_default=True,
+        help=f"What to do with characters of {text} that the model does not know.",
+    )
+
+
+def output_option(use: str, metavar: str = "FILE", default: str | None = None) -> Callable[[Command], Command]:
+    """``-o``: the file to write; ``use`` is its help."""
+    return click.option(
+        "-o",
+        "--output",
+        type=click.Path(path_type=Path),
+        metavar=metavar,
+        default=default,
+        show_default=True,
+        help=use,
+    )
 
 
 def device_option(command: Command) -> Command:

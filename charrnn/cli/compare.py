@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import click
 
 from charrnn.cli._complete import swarms_and_runs
-from charrnn.cli._options import refuse_picture
+from charrnn.cli._options import output_option, refuse_picture
 from charrnn.cli._table import table
 from charrnn.cli._terminal import format_loss, format_seconds, printable, say, warn
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 @click.command(short_help="Compare runs or swarms.")
 @click.argument("paths", nargs=-1, type=click.Path(path_type=Path), metavar="A B [...]", shell_complete=swarms_and_runs)
-@click.option("-o", "--output", type=click.Path(path_type=Path), metavar="FILE", help="Draw the curves into it.")
+@output_option("Draw the curves into it.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object with every number.")
 def compare(paths: tuple[Path, ...], output: Path | None, as_json: bool) -> None:
     """Compare runs, or swarms of a hive, with the first one: settings, losses, and differences in paired seeds.

@@ -9,9 +9,18 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from charrnn.cli._complete import configs, runs_in
+from charrnn.cli._complete import runs_in
 from charrnn.cli._openmp import tune_openmp
-from charrnn.cli._options import as_words, data_option, device_option, overrides, refuse_picture, set_option
+from charrnn.cli._options import (
+    as_words,
+    config_option,
+    data_option,
+    device_option,
+    output_option,
+    overrides,
+    refuse_picture,
+    set_option,
+)
 from charrnn.cli._terminal import StudyBar, say
 from charrnn.errors import UsageError
 
@@ -26,21 +35,13 @@ SHOWN_BACK = (1, 2, 4, 8, 16, 32, 64, 128)
 
 @click.command(short_help="Why does it not learn? With numbers.")
 @click.argument("run", required=False, type=click.Path(path_type=Path), metavar="[RUN]", shell_complete=runs_in)
-@click.option(
-    "--config",
-    "config_name",
-    metavar="NAME",
-    shell_complete=configs,
-    help="Examine a set-up by training it briefly.",
-)
+@config_option("Examine a set-up by training it briefly.")
 @click.option("--ask", "question", type=click.Choice(QUESTIONS), help="A paired experiment on one question.")
 @data_option("With --config: train on this file or folder (corpus.source)")
 @click.option("--seed", type=int, help="With --config: the first seed (training.seed).")
 @device_option
 @set_option()
-@click.option(
-    "-o", "--output", type=click.Path(path_type=Path), metavar="FILE", help="Draw the gradient through time into it."
-)
+@output_option("Draw the gradient through time into it.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def doctor(
     run: Path | None,

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from charrnn.cli._openmp import tune_openmp
-from charrnn.cli._options import checkpoint_option, data_option, device_option, set_option
+from charrnn.cli._options import checkpoint_option, data_option, device_option, on_unknown_option, set_option
 from charrnn.cli._terminal import warn
 from charrnn.errors import Interrupted, UsageError
 
@@ -29,13 +29,7 @@ HOW_TO_READ = ("corpus.encoding", "corpus.glob", "corpus.split")
     type=click.Choice(["train", "val", "test", "all"]),
     help="Which part; default: val, or all of --data.",
 )
-@click.option(
-    "--on-unknown",
-    type=click.Choice(["error", "skip"]),
-    default="error",
-    show_default=True,
-    help="Characters of --data that the model does not know.",
-)
+@on_unknown_option("--data")
 @set_option("How --data is read: corpus.encoding=latin-1 (also corpus.glob, corpus.split).")
 @device_option
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from charrnn.cli._openmp import tune_openmp
-from charrnn.cli._options import checkpoint_option
+from charrnn.cli._options import checkpoint_option, output_option
 from charrnn.cli._terminal import format_bytes, format_nats, say
 
 if TYPE_CHECKING:
@@ -25,9 +25,7 @@ if TYPE_CHECKING:
     required=True,
     help="safetensors: a folder as the Hugging Face hub expects it. onnx: one file, checked against torch.",
 )
-@click.option(
-    "-o", "output", type=click.Path(path_type=Path), metavar="PATH", help="Default: NAME-export, or NAME.onnx."
-)
+@output_option("Default: NAME-export, or NAME.onnx.", metavar="PATH")
 def export(checkpoint: Path, kind: str, output: Path | None) -> None:
     """Write a trained network for other programs, and other people. The path goes to standard output.
 

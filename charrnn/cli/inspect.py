@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from charrnn.cli._openmp import tune_openmp
-from charrnn.cli._options import checkpoint_option, device_option
+from charrnn.cli._options import checkpoint_option, device_option, on_unknown_option, output_option
 from charrnn.cli._terminal import StudyBar, say, warn
 
 if TYPE_CHECKING:
@@ -32,15 +32,9 @@ SURPRISES = 5
     help="Characters to read, from the beginning.",
 )
 @click.option("--unit", "units", multiple=True, metavar="LAYER:UNIT", help="Show this unit too; both count from 1.")
-@click.option(
-    "--on-unknown",
-    type=click.Choice(["error", "skip"]),
-    default="error",
-    show_default=True,
-    help="Characters of the text that the model does not know.",
-)
+@on_unknown_option("the text")
 @device_option
-@click.option("-o", "--output", type=click.Path(path_type=Path), help="The page; default: NAME-inspect.html here.")
+@output_option("The page; default: NAME-inspect.html here.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def inspect(
     checkpoint: Path,

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 @click.command(name="lr-find", short_help="Find the learning rate, and prove it.")
-@config_option
+@config_option()
 @click.option(
     "--checkpoint",
     type=click.Path(path_type=Path),

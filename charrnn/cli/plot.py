@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from charrnn.cli._complete import configs, runs_in
-from charrnn.cli._options import refuse_picture, set_option
+from charrnn.cli._complete import runs_in
+from charrnn.cli._options import config_option, output_option, refuse_picture, set_option
 from charrnn.cli._terminal import say
 from charrnn.errors import UsageError
 
@@ -55,13 +55,7 @@ def plot() -> None:
 @click.option("--parameters", is_flag=True, help="Instead: gradient norm and update ratio of each parameter.")
 @click.option("--through-time", is_flag=True, help="Instead: how far back through time the gradient reaches.")
 @click.option("--animate", is_flag=True, help="Instead: a GIF of what the network wrote, evaluation by evaluation.")
-@click.option(
-    "-o",
-    "--output",
-    type=click.Path(path_type=Path),
-    metavar="FILE",
-    help=".png, .svg or .pdf (--animate: .gif); default: NAME-plot.png and the like.",
-)
+@output_option(".png, .svg or .pdf (--animate: .gif); default: NAME-plot.png and the like.")
 def of_runs(
     paths: tuple[Path, ...],
     log_loss: bool,
@@ -142,22 +136,9 @@ def _through_time(runs: Sequence[Run]) -> Figure:
 
 
 @plot.command()
-@click.option(
-    "--config",
-    "config_name",
-    required=True,
-    metavar="NAME",
-    shell_complete=configs,
-    help="A config file, or a shipped one.",
-)
+@config_option(required=True)
 @click.option("--steps", type=click.IntRange(1), help="Draw for a training of this many steps.")
-@click.option(
-    "-o",
-    "--output",
-    type=click.Path(path_type=Path),
-    metavar="FILE",
-    help=".png, .svg or .pdf; default: NAME-schedule.png",
-)
+@output_option(".png, .svg or .pdf; default: NAME-schedule.png")
 @set_option()
 def schedule(config_name: str, steps: int | None, output: Path | None, assignments: tuple[str, ...]) -> None:
     """The learning rate over training, as a config's schedule has it.

@@ -11,6 +11,7 @@ import click
 
 from charrnn.cli._complete import runs_in
 from charrnn.cli._openmp import tune_openmp
+from charrnn.cli._options import output_option
 from charrnn.cli._terminal import StudyBar, say
 
 
@@ -18,15 +19,7 @@ from charrnn.cli._terminal import StudyBar, say
 @click.argument(
     "runs", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="RUN...", shell_complete=runs_in
 )
-@click.option(
-    "-o",
-    "--output",
-    type=click.Path(path_type=Path),
-    metavar="FILE",
-    default="report.html",
-    show_default=True,
-    help="The page.",
-)
+@output_option("The page.", default="report.html")
 @click.option("--no-doctor", is_flag=True, help="Leave out the doctor's examination, about 20 s for each run.")
 def report(runs: tuple[Path, ...], output: Path, no_doctor: bool) -> None:
     """Write a page about runs: curves, samples, the doctor's findings, settings, machine.

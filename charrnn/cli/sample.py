@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from charrnn.cli._openmp import tune_openmp
-from charrnn.cli._options import checkpoint_option, device_option, overrides
+from charrnn.cli._options import checkpoint_option, device_option, on_unknown_option, overrides
 from charrnn.errors import CharRNNError, Interrupted, UsageError
 
 if TYPE_CHECKING:
@@ -35,13 +35,7 @@ LONGEST_PROMPT = 1000  # characters that are read one by one: torch reads a wind
 @click.option("--num", type=click.IntRange(1, 10_000), default=1, show_default=True, help="Number of samples.")
 @click.option("--stop", metavar="STRING", help="End a sample where this string appears (it is not printed).")
 @click.option("--seed", type=click.IntRange(0, 2**63 - 1), default=1, show_default=True, help="Same seed, same text.")
-@click.option(
-    "--on-unknown",
-    type=click.Choice(["error", "skip"]),
-    default="error",
-    show_default=True,
-    help="Characters of the prompt that the model does not know.",
-)
+@on_unknown_option("the prompt")
 @device_option
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def sample(

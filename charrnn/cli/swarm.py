@@ -31,7 +31,7 @@ BATCHED = ("auto", "yes", "no")
 
 
 @click.command(short_help="Many small trainings over a grid of settings.")
-@config_option
+@config_option()
 @click.option(
     "--resume",
     type=click.Path(path_type=Path),

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 
 @click.command(short_help="Train a network, or go on with a run.")
-@config_option
+@config_option()
 @click.option(
     "--resume",
     type=click.Path(path_type=Path),
