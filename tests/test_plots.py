@@ -262,13 +262,13 @@ class TestSave:
         assert not Path(name).exists()
 
     def test_no_such_folder(self) -> None:
-        with pytest.raises(UsageError, match=r"none/a\.png: cannot write the picture: No such file"):
+        with pytest.raises(UsageError, match=r"none/a\.png: cannot be written: No such file"):
             save_figure(new_figure(1)[0], Path("none/a.png"))
         assert not Path("none").exists()
 
     def test_a_folder_in_its_place(self) -> None:
         Path("a.png").mkdir()
-        with pytest.raises(UsageError, match=r"a\.png: cannot write the picture: Is a directory"):
+        with pytest.raises(UsageError, match=r"a\.png: cannot be written: Is a directory"):
             save_figure(new_figure(1)[0], Path("a.png"))
 
 

@@ -597,7 +597,7 @@ class TestAnimation:
 
     @pytest.mark.parametrize("name", ["a", "a.png", "gif", "a.gif.txt"])
     def test_other_formats(self, hive: dict[str, Any], name: str) -> None:
-        with pytest.raises(UsageError, match=r"\.gif or \.mp4"):
+        with pytest.raises(UsageError, match=r"\.gif, \.mp4"):
             animate_swarm(hive, Path(name))
 
     def test_too_few_frames(self, hive: dict[str, Any]) -> None:
@@ -605,7 +605,7 @@ class TestAnimation:
             animate_swarm(hive, Path("a.gif"), 1)
 
     def test_it_cannot_be_written(self, hive: dict[str, Any]) -> None:
-        with pytest.raises(UsageError, match=r"none/a\.gif: cannot write the picture: No such file"):
+        with pytest.raises(UsageError, match=r"none/a\.gif: cannot be written: No such file"):
             animate_swarm(hive, Path("none/a.gif"), 2)
 
     def test_no_ffmpeg(self, hive: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:

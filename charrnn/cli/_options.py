@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from charrnn.cli._complete import checkpoints, configs, corpora, settings
-from charrnn.errors import UsageError
 
 if TYPE_CHECKING:
     from charrnn.config.settings import NamedOverride
@@ -133,17 +132,3 @@ def as_words(options: Mapping[str, Any]) -> list[str]:
         given = value if isinstance(value, list) else [] if value is None else [value]
         words += [word for one in given for word in (f"--{name.replace('_', '-')}", str(one))]
     return words
-
-
-def refuse_picture(path: Path) -> None:
-    """Find out before the work whether ``-o`` names a picture that can be written.
-
-    Raises:
-        UsageError: no such format, or no such folder.
-    """
-    from charrnn.plots.figures import FORMATS
-
-    if path.suffix.lower() not in FORMATS:
-        raise UsageError(f"{path}: a picture's name ends in {', '.join(FORMATS)}; choose one of these")
-    if not path.parent.is_dir():
-        raise UsageError(f"{path}: cannot write the picture: no such folder: {path.parent}; choose another with -o")

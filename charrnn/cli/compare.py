@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import click
 
 from charrnn.cli._complete import swarms_and_runs
-from charrnn.cli._options import output_option, refuse_picture
+from charrnn.cli._options import output_option
 from charrnn.cli._table import table
 from charrnn.cli._terminal import format_loss, format_seconds, printable, say, warn
 
@@ -41,6 +41,8 @@ def compare(paths: tuple[Path, ...], output: Path | None, as_json: bool) -> None
     from charrnn.studies.compare import compare as compare_folders
 
     if output is not None:
+        from charrnn.plots.figures import refuse_picture
+
         refuse_picture(output)
     comparison = compare_folders(paths)
     for warning in comparison.warnings:

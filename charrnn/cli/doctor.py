@@ -18,7 +18,6 @@ from charrnn.cli._options import (
     device_option,
     output_option,
     overrides,
-    refuse_picture,
     set_option,
 )
 from charrnn.cli._terminal import StudyBar, say
@@ -77,6 +76,8 @@ def doctor(
         click.echo(json.dumps([_plain(answer) for answer in answers]) if as_json else _answers(answers, question))
         return 0
     if output is not None:
+        from charrnn.plots.figures import refuse_picture
+
         refuse_picture(output)
     examination = _examine(run, config_name, assignments, options)
     click.echo(json.dumps(examination.to_dict()) if as_json else describe(examination))

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from charrnn.cli._complete import runs_in
-from charrnn.cli._options import config_option, output_option, refuse_picture, set_option
+from charrnn.cli._options import config_option, output_option, set_option
 from charrnn.cli._terminal import say
 from charrnn.errors import UsageError
 
@@ -80,16 +80,14 @@ def of_runs(
     kinds = [*chosen, *(["animate"] if animate else [])]
     _refuse(kinds, paths, log_loss or average is not None)
     suffix = f"-{chosen[0]}.png" if chosen else ".gif" if animate else "-plot.png"
-    from charrnn.plots.figures import save_figure
+    from charrnn.plots.figures import refuse_picture, save_figure
+    from charrnn.plots.writing import animate_writing, refuse_animation
     from charrnn.runs.run import read_run
 
     path = output or Path(f"{paths[0].absolute().name}{suffix}")
-    if not animate:
-        refuse_picture(path)
+    (refuse_animation if animate else refuse_picture)(path)
     runs = [read_run(one) for one in paths]
     if animate:
-        from charrnn.plots.writing import animate_writing
-
         animate_writing(runs[0], path)
     else:
         save_figure(_figure(runs, kinds, log_loss, average), path)

@@ -18,10 +18,11 @@ from matplotlib.lines import Line2D
 from matplotlib.text import Annotation
 
 from charrnn.errors import UsageError
-from charrnn.plots.figures import BLUE, MONOSPACE, drawable, write_picture
+from charrnn.plots.figures import BLUE, MONOSPACE, drawable
 from charrnn.plots.gif import Pixels, gif
 from charrnn.plots.hive import Curve
 from charrnn.plots.swarm import Facet, draw_facets
+from charrnn.runs.output import refuse_name, write_output
 
 FORMATS = (".gif", ".mp4")
 DPI = 90
@@ -40,15 +41,14 @@ def animate_swarm(hive: dict[str, Any], path: Path, frames: int = 40) -> None:
         UsageError: no such format, fewer than two frames, no ffmpeg for an MP4, or the file cannot be written.
     """
     kind = path.suffix.lower()
-    if kind not in FORMATS:
-        raise UsageError(f"{path}: an animation's name ends in {' or '.join(FORMATS)}; choose one of these")
+    refuse_name(path, "an animation", FORMATS)
     if frames < 2:
         raise UsageError(f"{path}: an animation of {frames} frames; at least 2 are needed")
     ffmpeg = shutil.which("ffmpeg")
     if kind == ".mp4" and ffmpeg is None:
         raise UsageError(f"{path}: an .mp4 is written by ffmpeg, which is not installed; install it, or choose .gif")
     film = _Film(hive, frames)
-    write_picture(path, _gif(film) if kind == ".gif" else _mp4(film, str(ffmpeg), path))
+    write_output(path, _gif(film) if kind == ".gif" else _mp4(film, str(ffmpeg), path))
 
 
 @dataclass

@@ -19,8 +19,7 @@ from matplotlib.figure import Figure
 from matplotlib.font_manager import findfont, get_font
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter, StrMethodFormatter
 
-from charrnn.errors import UsageError
-from charrnn.runs.files import write_atomically
+from charrnn.runs.output import refuse_name, refuse_output, write_output
 
 FORMATS = (".png", ".svg", ".pdf")
 # Okabe and Ito's colours, which readers who see few colours can tell apart (https://jfly.uni-koeln.de/color/).
@@ -92,27 +91,23 @@ def rate_axes(axes: list[Axes], low: float, high: float) -> None:
     powers.xaxis.set_minor_formatter(NullFormatter())
 
 
+def refuse_picture(path: Path) -> None:
+    """Find out before the work whether a picture can be written under this name.
+
+    Raises:
+        UsageError: no such format, or no such folder.
+    """
+    refuse_output(path, "a picture", FORMATS)
+
+
 def save_figure(figure: Figure, path: Path) -> None:
     """Write a figure in the format that the name ends in.
 
     Raises:
         UsageError: no such format, or the file cannot be written.
     """
-    if path.suffix.lower() not in FORMATS:
-        raise UsageError(f"{path}: a picture's name ends in {', '.join(FORMATS)}; choose one of these")
+    refuse_name(path, "a picture", FORMATS)
     kind = path.suffix.lower()
     content = io.BytesIO()
     figure.savefig(content, format=kind[1:], dpi=130, metadata={"Date": None} if kind == ".svg" else None)
-    write_picture(path, content.getvalue())
-
-
-def write_picture(path: Path, content: bytes) -> None:
-    """Put a finished picture in its place, whole or not at all.
-
-    Raises:
-        UsageError: the file cannot be written.
-    """
-    try:
-        write_atomically(path, content)
-    except OSError as error:
-        raise UsageError(f"{path}: cannot write the picture: {error.strerror}; choose another name with -o") from error
+    write_output(path, content.getvalue())

@@ -22,9 +22,8 @@ from matplotlib.figure import Figure
 from matplotlib.legend import Legend
 from matplotlib.ticker import LogLocator
 
-from charrnn.errors import UsageError
 from charrnn.plots.figures import BLUE, GREY, named_legend, wrapped
-from charrnn.runs.files import write_atomically
+from charrnn.runs.output import refuse_output, write_output
 
 SUFFIXES = (".html", ".htm")
 NARROW = 4.2  # inches: at the width of a phone its letters are as large as those of the page
@@ -139,10 +138,7 @@ def refuse_page(path: Path) -> None:
     Raises:
         UsageError: it is no name of a page, or there is no such folder.
     """
-    if path.suffix.lower() not in SUFFIXES:
-        raise UsageError(f"{path}: a page's name ends in {' or '.join(SUFFIXES)}; choose one of these")
-    if not path.parent.is_dir():
-        raise UsageError(f"{path}: cannot write the page: no such folder: {path.parent}; choose another with -o")
+    refuse_output(path, "a page", SUFFIXES)
 
 
 def save_page(html: str, path: Path) -> None:
@@ -151,7 +147,4 @@ def save_page(html: str, path: Path) -> None:
     Raises:
         UsageError: the file cannot be written.
     """
-    try:
-        write_atomically(path, html.encode("utf-8", "backslashreplace"))
-    except OSError as error:
-        raise UsageError(f"{path}: cannot write the page: {error.strerror}; choose another name with -o") from error
+    write_output(path, html.encode("utf-8", "backslashreplace"))

@@ -11,19 +11,30 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, StrMethodFormatter
 
-from charrnn.errors import CheckpointError, UsageError
+from charrnn.errors import CheckpointError
 from charrnn.plots.compare import ZERO, loss_axis
-from charrnn.plots.figures import BLUE, GREY, MONOSPACE, ORANGE, drawable, dress, write_picture
+from charrnn.plots.figures import BLUE, GREY, MONOSPACE, ORANGE, drawable, dress
 from charrnn.plots.gif import Pixels, gif
 from charrnn.runs.metrics import Row
+from charrnn.runs.output import refuse_name, refuse_output, write_output
 from charrnn.runs.run import Run
 
+FORMATS = (".gif",)
 SIZE = (10.0, 4.6)  # inches
 DPI = 100
 MOST_FRAMES = 60
 WHOLE, SHORTEST, LONGEST, LAST = 30_000, 300, 1500, 4000  # milliseconds: all frames about; one of them; the last
 WIDTH, LINES = 52, 17  # letters and lines of a sample
 NO_END = "\N{HORIZONTAL ELLIPSIS}"
+
+
+def refuse_animation(path: Path) -> None:
+    """Find out before the work whether an animation can be written under this name.
+
+    Raises:
+        UsageError: it is no name of a GIF, or there is no such folder.
+    """
+    refuse_output(path, "an animation", FORMATS)
 
 
 def animate_writing(run: Run, path: Path) -> None:
@@ -35,8 +46,7 @@ def animate_writing(run: Run, path: Path) -> None:
         CheckpointError: fewer than two evaluations of the run have a sample.
         UsageError: the name is not one of a GIF, or the file cannot be written.
     """
-    if path.suffix.lower() != ".gif":
-        raise UsageError(f"{path}: an animation's name ends in .gif; choose one that does")
+    refuse_name(path, "an animation", FORMATS)
     told = [row for row in run.history.evaluations if row.get("sample")]
     if len(told) < 2:
         raise CheckpointError(
@@ -47,7 +57,7 @@ def animate_writing(run: Run, path: Path) -> None:
     rows = [told[place] for place in chosen]
     one = min(max(WHOLE // len(rows), SHORTEST), LONGEST)
     film = _Film(run, rows)
-    write_picture(path, gif(film.picture, [one] * (len(rows) - 1) + [LAST]))
+    write_output(path, gif(film.picture, [one] * (len(rows) - 1) + [LAST]))
 
 
 class _Film:

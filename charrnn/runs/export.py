@@ -14,8 +14,9 @@ import torch
 
 from charrnn.errors import CharRNNError, UsageError
 from charrnn.model.charrnn import CharRNN
-from charrnn.runs.files import write_atomically, write_folder
+from charrnn.runs.files import write_folder
 from charrnn.runs.hub import WEIGHTS, hub_files, hub_json
+from charrnn.runs.output import refuse_place, write_output, writing
 from charrnn.runs.saved import SavedModel, understanding
 
 SHAPES = ((1, 7), (3, 20))  # streams and characters of the check: two of each
@@ -48,8 +49,7 @@ def refuse_taken(path: Path) -> None:
     """
     if path.exists() or path.is_symlink():
         raise UsageError(f"{path}: already exists and is left untouched; choose another name with -o")
-    if not path.parent.is_dir():
-        raise UsageError(f"{path}: cannot be written: no such folder: {path.parent}; choose another with -o")
+    refuse_place(path)
 
 
 def refuse_without_onnx() -> None:
@@ -77,10 +77,8 @@ def write_hub(saved: SavedModel, path: Path) -> None:
     refuse_taken(path)
     with understanding(saved.path):
         content = hub_files(saved, path.absolute().name)
-    try:
+    with writing(path):
         write_folder(path, content)
-    except OSError as error:
-        raise _unwritten(path, error) from error
 
 
 def write_onnx(saved: SavedModel, path: Path) -> OnnxFile:
@@ -107,10 +105,7 @@ def write_onnx(saved: SavedModel, path: Path) -> OnnxFile:
             f"{path}: not written: onnxruntime differs from torch by {difference:.1e}, more than {TOLERANCE:.0e}; "
             "use --format safetensors, and report this"
         )
-    try:
-        write_atomically(path, raw)
-    except OSError as error:
-        raise _unwritten(path, error) from error
+    write_output(path, raw)
     return OnnxFile(len(raw), OPSET, difference)
 
 
@@ -141,7 +136,3 @@ def _difference(model: CharRNN, runtime: Any, shape: tuple[int, int], generator:
     apart = [(torch.from_numpy(ours) - theirs).abs().max() for ours, theirs in zip(computed, expected, strict=True)]
     unit = torch.stack([part.abs().max() for part in expected]).max().clamp(min=1)
     return float(torch.stack(apart).max() / unit)
-
-
-def _unwritten(path: Path, error: OSError) -> UsageError:
-    return UsageError(f"{path}: cannot be written: {error.strerror or error}; choose another place with -o")
