@@ -16,7 +16,8 @@ from matplotlib.figure import Figure
 
 from charrnn.config.loader import dump_config
 from charrnn.errors import CheckpointError, UsageError
-from charrnn.plots.compare import COLOURS, draw_curves, middle
+from charrnn.plots.compare import draw_curves, middle
+from charrnn.plots.figures import COLOURS
 from charrnn.studies.bootstrap import paired_interval
 from charrnn.studies.compare import compare, curves
 from charrnn.studies.compared import read_side

@@ -17,8 +17,8 @@ from PIL import Image
 from charrnn.cli.plot import _labels
 from charrnn.config.loader import dump_config
 from charrnn.errors import CheckpointError, UsageError
-from charrnn.plots.compare import COLOURS
 from charrnn.plots.curves import draw_parameters, draw_runs, moving_average
+from charrnn.plots.figures import COLOURS
 from charrnn.plots.writing import LINES, MOST_FRAMES, WIDTH, _Film, animate_writing, in_lines
 from charrnn.runs.run import Run, read_run
 from tests.command_line import run as charrnn

@@ -15,8 +15,20 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import EngFormatter
 
 from charrnn.errors import CheckpointError
-from charrnn.plots.compare import look, loss_axis
-from charrnn.plots.figures import BLUE, GREEN, GREY, ORANGE, PURPLE, RED, count_steps, named_legend, new_figure, wrapped
+from charrnn.plots.figures import (
+    BLUE,
+    GREEN,
+    GREY,
+    ORANGE,
+    PURPLE,
+    RED,
+    count_steps,
+    legend_above,
+    line_style,
+    loss_axis,
+    new_figure,
+    wrapped,
+)
 from charrnn.runs.metrics import Row
 from charrnn.runs.run import Run
 
@@ -146,17 +158,17 @@ def _means(axis: Axes, run: Run, number: int, key: str, average: int | None) -> 
     """A number of the log lines, which are means over the steps since the line before."""
     points = _series(run.metrics, key)
     if average is None:
-        _plot(axis, points, **look(number))
+        _plot(axis, points, **line_style(number))
         return
-    _plot(axis, points, **look(number), alpha=0.25)
+    _plot(axis, points, **line_style(number), alpha=0.25)
     begins = [0.0, *(step for step, _ in points)][: len(points)]
-    _plot(axis, moving_average(points, begins, average), **look(number))
+    _plot(axis, moving_average(points, begins, average), **line_style(number))
 
 
 def _losses(axis: Axes, runs: Sequence[Run], average: int | None) -> None:
     for number, run in enumerate(runs):
         _means(axis, run, number, "train_loss", average)
-        _plot(axis, _series(run.metrics, "val_loss"), **look(number), linewidth=1, marker="o", markersize=3.5)
+        _plot(axis, _series(run.metrics, "val_loss"), **line_style(number), linewidth=1, marker="o", markersize=3.5)
     loss_axis(axis, _drawn(axis))
     axis.set_ylabel("loss, nats/char")
     lines = {"training" + f", mean of {average} steps" * bool(average): "", "validation": "o"}
@@ -173,7 +185,7 @@ def _norms(axis: Axes, runs: Sequence[Run], average: int | None) -> None:
         if len(means) == len(highest):
             steps = [step for step, _ in means]
             low, high = [y for _, y in means], [y for _, y in highest]
-            axis.fill_between(steps, low, high, color=look(number)["color"], alpha=0.15, linewidth=0)
+            axis.fill_between(steps, low, high, color=line_style(number)["color"], alpha=0.15, linewidth=0)
     clips = sorted({run.config.training.grad_clip for run in runs if run.config.training.grad_clip is not None})
     for clip in clips:
         axis.axhline(clip, color=GREY, linestyle="--", linewidth=1, label=f"grad_clip {clip:g}")
@@ -196,7 +208,7 @@ def _clipped(axis: Axes, runs: Sequence[Run], average: int | None) -> None:
 
 def _rates(axis: Axes, runs: Sequence[Run], average: int | None) -> None:
     for number, run in enumerate(runs):
-        _plot(axis, _series(run.metrics, "lr"), **look(number))
+        _plot(axis, _series(run.metrics, "lr"), **line_style(number))
     axis.set_ylabel("learning rate")
     peaks = [max(rates) for run in runs if (rates := [row["lr"] for row in run.history.logs if row.get("lr")])]
     if peaks and max(peaks) > FAR_APART * min(peaks):
@@ -209,7 +221,7 @@ def _rates(axis: Axes, runs: Sequence[Run], average: int | None) -> None:
 
 def _speeds(axis: Axes, runs: Sequence[Run], average: int | None) -> None:
     for number, run in enumerate(runs):
-        _plot(axis, _series(run.metrics, "chars_per_sec"), **look(number))
+        _plot(axis, _series(run.metrics, "chars_per_sec"), **line_style(number))
     axis.set_ylim(bottom=0)
     axis.yaxis.set_major_formatter(EngFormatter())
     axis.set_ylabel("characters/s")
@@ -221,7 +233,7 @@ def _drawn(axis: Axes) -> list[float]:
 
 def _events(axis: Axes, run: Run, number: int, crossed: bool) -> None:
     """Rollbacks, and where the run diverged."""
-    colour = look(number)["color"]
+    colour = line_style(number)["color"]
     for row in run.metrics:
         if "rollback" in row:
             axis.axvline(row["step"], color=colour, linestyle=":", linewidth=1, label="rollback")
@@ -236,9 +248,7 @@ def _events(axis: Axes, run: Run, number: int, crossed: bool) -> None:
 def _legend(figure: Figure, runs: Sequence[Run], labels: Sequence[str]) -> None:
     """One line for each run, above all panels."""
     named = [wrapped(f"{label}{_fate(run)}", 7.5, SMALL_PRINT) for run, label in zip(runs, labels, strict=True)]
-    handles = [Line2D([], [], linewidth=2, **look(number)) for number in range(len(runs))]
-    columns = max(1, min(3, 120 // (max(map(len, named)) + 6)))
-    named_legend(figure, handles, named, loc="outside upper center", ncols=columns, fontsize=SMALL_PRINT)
+    legend_above(figure, named, SMALL_PRINT)
 
 
 def _fate(run: Run) -> str:

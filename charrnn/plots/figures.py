@@ -13,10 +13,12 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.font_manager import findfont, get_font
+from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter, StrMethodFormatter
 
 from charrnn.runs.output import refuse_name, refuse_output, write_output
@@ -24,6 +26,11 @@ from charrnn.runs.output import refuse_name, refuse_output, write_output
 FORMATS = (".png", ".svg", ".pdf")
 # Okabe and Ito's colours, which readers who see few colours can tell apart (https://jfly.uni-koeln.de/color/).
 BLUE, ORANGE, GREEN, RED, PURPLE, GREY = "#0072b2", "#e69f00", "#009e73", "#d55e00", "#cc79a7", "#666666"
+COLOURS = (BLUE, ORANGE, GREEN, RED, PURPLE, GREY)
+STYLES = ("-", "--", ":")  # one for each time round the colours
+LEGEND_WIDTH = 120  # characters of its small print, over the whole figure
+LOG_FROM = 5  # largest loss over smallest, above which the axis is logarithmic
+ZERO = 1e-6  # where 0 stands on a logarithmic axis, unless there is something below
 # Both come with matplotlib, so a user's text looks the same everywhere, and what they cannot show is known.
 SANS, MONOSPACE = "DejaVu Sans", "DejaVu Sans Mono"
 
@@ -41,6 +48,18 @@ def dress(axis: Axes) -> None:
     """A faint grid, and no frame where there is no scale."""
     axis.grid(True, which="major", alpha=0.25)
     axis.spines[["top", "right"]].set_visible(False)
+
+
+def line_style(number: int) -> dict[str, Any]:
+    """Colour and line style of the run of this number."""
+    return {"color": COLOURS[number % len(COLOURS)], "linestyle": STYLES[number // len(COLOURS) % len(STYLES)]}
+
+
+def legend_above(figure: Figure, names: Sequence[str], size: float | str) -> None:
+    """A legend above all plots: runs by the line styles of their numbers."""
+    handles = [Line2D([], [], linewidth=2, **line_style(number)) for number in range(len(names))]
+    columns = max(1, min(3, LEGEND_WIDTH // (max(map(len, names)) + 6)))
+    named_legend(figure, handles, names, loc="outside upper center", ncols=columns, fontsize=size)
 
 
 def named_legend(place: Figure | Axes, handles: Sequence[Artist], names: Sequence[str], **look: Any) -> None:
@@ -74,6 +93,23 @@ def count_steps(axis: Axes) -> None:
     """Whole numbers along the bottom, with their thousands told apart."""
     axis.xaxis.set_major_locator(MaxNLocator(integer=True))
     axis.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
+
+
+def loss_axis(axis: Axes, losses: Sequence[float]) -> None:
+    """Logarithmic where the losses span much, with 0 at the lower edge; plain numbers either way."""
+    drawn = [loss for loss in losses if math.isfinite(loss) and loss > 0]
+    if drawn and 0 in losses:
+        zero = min(ZERO, *drawn)
+        drawn.append(zero)
+        for line in axis.get_lines():
+            line.set_ydata(np.maximum(line.get_ydata(), zero))
+        axis.relim()
+    if drawn and max(drawn) > LOG_FROM * min(drawn):
+        axis.set_yscale("log")
+        few_decades = max(drawn) < 100 * min(drawn)
+        axis.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0) if few_decades else (1.0,)))
+        axis.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+        axis.yaxis.set_minor_formatter(NullFormatter())
 
 
 def rate_axes(axes: list[Axes], low: float, high: float) -> None:

@@ -8,8 +8,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator
 
-from charrnn.plots.compare import look
-from charrnn.plots.figures import GREY, RED, named_legend, new_figure
+from charrnn.plots.figures import GREY, RED, line_style, named_legend, new_figure
 
 LOWEST = 1e-6  # of the gradient at the loss: below it nothing is learned, and the axis would be all noise
 
@@ -29,7 +28,7 @@ def draw_gradients(curves: dict[str, list[float]], seq_lens: Sequence[int], titl
     for number, (label, norms) in enumerate(curves.items()):
         shares = np.array(norms) / max(norms[0], 1e-30)
         drawn = np.isfinite(shares) & (shares > LOWEST)
-        axis.plot(np.where(drawn, shares, np.nan), **look(number), label=label)
+        axis.plot(np.where(drawn, shares, np.nan), **line_style(number), label=label)
     axis.axhline(0.01, color=GREY, linestyle=":", label="1 %")
     longest = max(map(len, curves.values()))
     for seq_len in sorted(set(seq_lens)):

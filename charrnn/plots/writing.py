@@ -12,8 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, StrMethodFormatter
 
 from charrnn.errors import CheckpointError
-from charrnn.plots.compare import ZERO, loss_axis
-from charrnn.plots.figures import BLUE, GREY, MONOSPACE, ORANGE, drawable, dress
+from charrnn.plots.figures import BLUE, GREY, MONOSPACE, ORANGE, ZERO, drawable, dress, loss_axis
 from charrnn.plots.gif import Pixels, gif
 from charrnn.runs.metrics import Row
 from charrnn.runs.output import refuse_name, refuse_output, write_output
