@@ -16,10 +16,12 @@ from typing import Any
 import numpy as np
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
+from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.font_manager import findfont, get_font
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter, StrMethodFormatter
+from matplotlib.typing import ColorType
 
 from charrnn.runs.output import refuse_name, refuse_output, write_output
 
@@ -87,6 +89,12 @@ def wrapped(text: str, inches: float, size: float, most: int = 3) -> str:
     # A setting that is too long breaks before its value, not within it.
     words = (word if len(word) <= width else word.replace("=", "= ", 1) for word in drawable(text).split(" "))
     return textwrap.fill(" ".join(words), width, max_lines=most, placeholder="…")
+
+
+def luminance(colour: ColorType) -> float:
+    """Relative luminance, 0 to 1 (WCAG 2.2); over 0.18 black on it has more contrast than white."""
+    linear = [s / 12.92 if s <= 0.04045 else ((s + 0.055) / 1.055) ** 2.4 for s in to_rgb(colour)]
+    return sum(weight * s for weight, s in zip((0.2126, 0.7152, 0.0722), linear, strict=True))
 
 
 def count_steps(axis: Axes) -> None:

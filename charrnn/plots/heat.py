@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import numpy as np
 from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
@@ -14,7 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
-from charrnn.plots.figures import RED, wrapped
+from charrnn.plots.figures import RED, luminance, wrapped
 from charrnn.plots.hive import LOWEST, Grid, Place, fates, heading, place, short_number
 
 MOST = (30, 60)  # columns and rows: a larger picture is no longer a picture
@@ -73,7 +72,7 @@ def _draw_cell(axis: Axes, one: Place, norm: Normalize | None) -> None:
     else:
         colour = colormaps["viridis_r"](float(norm(median)))
         cell = Rectangle(corner, 0.96, 0.94, facecolor=colour, linewidth=0)
-        text, ink = short_number(median), "black" if _luminance(colour) > 0.18 else "white"
+        text, ink = short_number(median), "black" if luminance(colour) > 0.18 else "white"
     axis.add_patch(cell)
     if share:
         text += f"\n{100 * share:.0f} % div."
@@ -96,12 +95,6 @@ def _fate(swarm: dict[str, Any]) -> str:
     """What became of most of the bees that have no loss."""
     lost = fates({"bees": [bee for bee in swarm["bees"] if bee["val_loss"] is None]})
     return lost.most_common(1)[0][0] if lost else "no median"
-
-
-def _luminance(colour: tuple[float, ...]) -> float:
-    """Relative luminance, 0..1 (WCAG 2.2); over 0.18 black on it has more contrast than white."""
-    linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in colour[:3]]
-    return float(np.dot(linear, (0.2126, 0.7152, 0.0722)))
 
 
 def _outline(axis: Axes, grid: Grid, best: list[dict[str, Any]]) -> None:

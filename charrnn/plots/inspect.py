@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from string import ascii_lowercase, digits
 from unicodedata import category
 
+from charrnn.plots.figures import luminance
 from charrnn.plots.page import render
 
 BIT_LEVELS = 9  # 0 to 1 bit, 1 to 2, ... and 8 or more
@@ -136,14 +137,8 @@ def readable_on(colour: str) -> str:
 
 def contrast(one: str, other: str) -> float:
     """The contrast ratio of WCAG 2 (https://www.w3.org/TR/WCAG22/#dfn-contrast-ratio): 1 to 21."""
-    low, high = sorted((_luminance(one), _luminance(other)))
+    low, high = sorted((luminance(one), luminance(other)))
     return (high + 0.05) / (low + 0.05)
-
-
-def _luminance(colour: str) -> float:
-    shares = [value / 255 for value in _rgb(colour)]
-    linear = [s / 12.92 if s <= 0.04045 else ((s + 0.055) / 1.055) ** 2.4 for s in shares]
-    return sum(weight * s for weight, s in zip((0.2126, 0.7152, 0.0722), linear, strict=True))
 
 
 def _rgb(colour: str) -> tuple[int, ...]:
