@@ -30,15 +30,14 @@ def describe(session: Session) -> None:
     training = session.config.training
     if warning := much_decay(training.optimizer, training.weight_decay):
         warn(warning)
-    model = session.config.model
     of_bytes = text.vocabulary.kind == "bytes"
     symbols = "bytes" if of_bytes else f"characters, {len(text.vocabulary)} different"
     say(f"Text:   {text.name}, {len(text):,} {symbols}, {len(text.train_ids):,} to train on")
     if of_bytes:
         say("        a byte is what 'char', 'character' and 'bpc' mean in what follows")
     say(
-        f"Model:  {model.cell} {model.num_layers} x {model.hidden_size}, {trainer.model.num_parameters:,} parameters, "
-        f"{trainer.device}, {trainer.precision.kind} ({trainer.precision.reason})"
+        f"Model:  {session.config.model.shape}, {trainer.model.num_parameters:,} parameters, {trainer.device}, "
+        f"{trainer.precision.kind} ({trainer.precision.reason})"
     )
     if session.thread_choice:
         say(f"Threads: {session.thread_choice}")

@@ -243,7 +243,7 @@ class LiveReporter:
     def _model(self) -> Text:
         model, trainer = self._session.config.model, self._session.trainer
         return Text(
-            f"{model.cell} {model.num_layers} x {model.hidden_size}, {trainer.model.num_parameters:,} parameters, "
+            f"{model.shape}, {trainer.model.num_parameters:,} parameters, "
             f"{trainer.device}, {trainer.precision.kind}, on {printable(self._session.text.name)}"
         )
 

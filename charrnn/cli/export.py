@@ -60,9 +60,5 @@ def export(checkpoint: Path, kind: str, output: Path | None) -> None:
 
 
 def _describe(saved: SavedModel) -> None:
-    model = saved.config.model
     loss = "" if saved.val_loss is None else f", validation loss {format_nats(saved.val_loss)}"
-    say(
-        f"Model:   {model.cell} {model.num_layers} x {model.hidden_size}, {len(saved.vocabulary)} symbols, "
-        f"step {saved.steps:,}{loss}"
-    )
+    say(f"Model:   {saved.config.model.shape}, {len(saved.vocabulary)} symbols, step {saved.steps:,}{loss}")

@@ -160,6 +160,11 @@ class ModelConfig(Section):
     )
     forget_bias: float = Field(1.0, ge=-10, le=10, description="start of the LSTM's forget-gate bias")
 
+    @property
+    def shape(self) -> str:
+        """What is said of a network first: ``lstm 1 x 256``."""
+        return f"{self.cell} {self.num_layers} x {self.hidden_size}"
+
     @model_validator(mode="after")
     def _tied_sizes_agree(self) -> ModelConfig:
         if self.tie_weights and self.embedding_size != self.hidden_size:

@@ -45,7 +45,7 @@ def model_card(saved: SavedModel, name: str) -> str:
     return CARD.format(
         head=dump_yaml(_head(model.cell, corpus, saved.val_loss, name)),
         name=name,
-        shape=f"{model.cell} {model.num_layers} x {model.hidden_size}",
+        shape=model.shape,
         steps=saved.steps,
         text=corpus["name"],
         characters=corpus["characters"],

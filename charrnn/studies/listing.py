@@ -113,7 +113,7 @@ def _listed_run(entry: Entry) -> Listed:
     run = glance_at_run(entry.path)
     base, changed = difference(run)
     best, model = run.best, run.config.model
-    chosen = f"all chosen for the text: {model.cell} {model.num_layers} x {model.hidden_size}"
+    chosen = f"all chosen for the text: {model.shape}"
     return Listed(
         entry.name,
         entry.kind,

@@ -31,8 +31,7 @@ def keep_finding(finding: Finding, config: Config, name: str, config_text: str |
             write_atomically(folder / f"{name}.yaml", config_text.encode())
     except OSError as error:
         raise UsageError(f"{folder}: cannot write: {error.strerror}; choose another folder with --out") from error
-    model = config.model
-    title = f"{name}: {model.cell} {model.num_layers} x {model.hidden_size}, {config.training.optimizer}"
+    title = f"{name}: {config.model.shape}, {config.training.optimizer}"
     figure = draw_lr_find(found, title, config.training.grad_clip)
     for suffix in (".png", ".svg"):
         save_figure(figure, folder / f"lr-find{suffix}")

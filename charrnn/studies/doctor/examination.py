@@ -114,7 +114,7 @@ def examine(session: Session, history: History, config_name: str, advanced: Adva
     model = session.config.model
     train_loss = f"{evidence.train_loss:.3g}" if history.logs else "not logged"
     return Examination(
-        f"{config_name}: {model.cell} {model.num_layers} x {model.hidden_size} on {session.text.name}, "
+        f"{config_name}: {model.shape} on {session.text.name}, "
         f"{evidence.history.steps:,} steps (probed as saved at step {probed:,}), training loss {train_loss}, "
         f"validation loss {evidence.val_loss:.3g} nats per character",
         [finding for finding in findings if finding.problem],
