@@ -14,6 +14,7 @@ from torch.nn import functional as F
 from charrnn.config.schema import ModelConfig
 from charrnn.model.dropout import Dropout
 from charrnn.model.hidden import Hidden
+from charrnn.model.weights import STATES, output_name
 
 
 class CharRNN(nn.Module):
@@ -79,8 +80,7 @@ class CharRNN(nn.Module):
     def zero_hidden(self, batch_size: int) -> Hidden:
         """The state before any character: zeros, each (K, B, H)."""
         shape = (self.config.num_layers, batch_size, self.config.hidden_size)
-        count = 2 if self.config.cell == "lstm" else 1
-        return tuple(self.decoder.bias.new_zeros(shape) for _ in range(count))
+        return tuple(self.decoder.bias.new_zeros(shape) for _ in range(STATES[self.config.cell]))
 
     def forward(self, x: Tensor, hidden: Hidden) -> tuple[Tensor, Hidden]:
         """Logits for the character after each one in ``x``, and the state after the last.
@@ -115,9 +115,7 @@ class CharRNN(nn.Module):
 
     def decode(self, output: Tensor) -> Tensor:
         """Logits of the last layer's output."""
-        tied = self.config.tie_weights and self.embedding is not None
-        weight = self.embedding.weight if tied and self.embedding is not None else self.decoder.weight
-        return F.linear(output, weight, self.decoder.bias)
+        return F.linear(output, self.get_parameter(output_name(self.config)), self.decoder.bias)
 
 
 def _make_layer(cell: str, input_size: int, hidden_size: int) -> nn.RNNBase:

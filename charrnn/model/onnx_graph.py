@@ -136,8 +136,7 @@ def _recur(graph: _Graph, model: CharRNN, k: int, layer: nn.RNNBase, signal: str
 
 def _decode(graph: _Graph, model: CharRNN, signal: str) -> None:
     """The last layer's output, (T, B, H), to ``logits``, (B, T, V)."""
-    tied = model.config.tie_weights and model.embedding is not None
-    weight = "embedding.weight" if tied else graph.constant("decoder.weight", model.decoder.weight)
+    weight = "embedding.weight" if model.config.tie_weights else graph.constant("decoder.weight", model.decoder.weight)
     transposed = graph.add("Transpose", [weight], "decoder.transposed", perm=[1, 0])
     product = graph.add("MatMul", [signal, transposed], "decoder.product")
     total = graph.add("Add", [product, graph.constant("decoder.bias", model.decoder.bias)], "logits_by_time")

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from charrnn.model.charrnn import CharRNN
 from charrnn.model.hidden import Hidden
+from charrnn.model.weights import output_name
 
 Gates = dict[str, Tensor]
 
@@ -38,7 +39,7 @@ def reference_steps(model: CharRNN, x: Tensor, hidden: Hidden) -> Iterator[Step]
     """The same, step by step. A gradient flows back through every tensor that is given out."""
     states = [tuple(tensor[k] for tensor in hidden) for k in range(len(model.layers))]
     parameters = dict(model.named_parameters())
-    output_weight = parameters["embedding.weight" if model.config.tie_weights else "decoder.weight"]
+    output_weight = parameters[output_name(model.config)]
     for characters in x.unbind(1):  # (B,)
         signal = model.embed(characters)
         all_gates = []

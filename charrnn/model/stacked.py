@@ -16,7 +16,7 @@ from torch.nn import functional as F
 from charrnn.model.charrnn import CharRNN
 from charrnn.model.hidden import Hidden
 from charrnn.model.stacked_cells import look_up, run_layer
-from charrnn.model.weights import GATES
+from charrnn.model.weights import GATES, STATES, output_name
 
 
 class StackedCharRNN:
@@ -35,7 +35,7 @@ class StackedCharRNN:
     def zero_hidden(self, batch_size: int) -> Hidden:
         """The state before any character: zeros, each (N, K, B, H)."""
         shape = (len(self.weights), self.config.num_layers, batch_size, self.config.hidden_size)
-        return tuple(self.weights.new_zeros(shape) for _ in range(2 if self.config.cell == "lstm" else 1))
+        return tuple(self.weights.new_zeros(shape) for _ in range(STATES[self.config.cell]))
 
     def named(self, stacked: Tensor) -> dict[str, Tensor]:
         """Views of something (N, P) by the name of the parameter, each (N, ...)."""
@@ -70,7 +70,7 @@ class StackedCharRNN:
             output, after = run_layer(self.config.cell, from_input, recurrent, weight[f"layers.{k}.bias_hh_l0"], before)
             signal = output + signal if k and self.config.skip_connections else output
             states.append(after)
-        decoder = weight["embedding.weight" if self.config.tie_weights else "decoder.weight"]
+        decoder = weight[output_name(self.config)]
         logits = torch.baddbmm(weight["decoder.bias"][:, None], signal.flatten(1, 2), decoder.transpose(1, 2))
         return logits, tuple(torch.stack(parts, dim=1) for parts in zip(*states, strict=True))
 

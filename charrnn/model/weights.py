@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 Array = npt.NDArray[np.float32]
 
 GATES = {"lstm": 4, "gru": 3, "rnn_tanh": 1, "rnn_relu": 1}
+STATES = {"lstm": 2, "gru": 1, "rnn_tanh": 1, "rnn_relu": 1}  # tensors that a layer carries: h, and an LSTM's c
 CACHE_LINE = 64  # bytes
 
 
@@ -72,14 +73,18 @@ class Weights:
     @property
     def output(self) -> tuple[Array, Array]:
         """The decoder's matrix, (V, H), which may be the embedding's, and bias, (V,)."""
-        name = "embedding.weight" if self.config.tie_weights else "decoder.weight"
-        return self.arrays[name], self.arrays["decoder.bias"]
+        return self.arrays[output_name(self.config)], self.arrays["decoder.bias"]
 
 
 def weights_of(model: CharRNN) -> Weights:
     """A view of a model's parameters, which must be float32 and on the CPU."""
     arrays = {name: tensor.detach().numpy() for name, tensor in model.state_dict().items()}
     return Weights(model.vocab_size, model.config, arrays)
+
+
+def output_name(config: ModelConfig) -> str:
+    """The name of the decoder's matrix, which may be the embedding's."""
+    return "embedding.weight" if config.tie_weights else "decoder.weight"
 
 
 def shapes(vocab_size: int, config: ModelConfig) -> dict[str, tuple[int, ...]]:

@@ -15,7 +15,7 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
-from charrnn.model.weights import Array, LayerWeights, Weights, aligned, make_buffer
+from charrnn.model.weights import STATES, Array, LayerWeights, Weights, aligned, make_buffer
 from charrnn.sampling.cells import CELLS, Layer, Product
 
 Ids = npt.NDArray[np.integer]
@@ -93,7 +93,7 @@ class FastReader:
     def __init__(self, weights: Weights) -> None:
         config = weights.config
         zeros = np.zeros((config.num_layers, 1, config.hidden_size), np.float32)
-        self._stepper = FastStepper(weights, [zeros] * (2 if config.cell == "lstm" else 1))
+        self._stepper = FastStepper(weights, [zeros] * STATES[config.cell])
 
     def read(self, ids: Ids) -> Array:
         """See ``Reader``."""
