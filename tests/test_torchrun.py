@@ -297,7 +297,7 @@ def _lose_the_text() -> None:
     def missing(*_: object) -> None:
         raise DataError("cat.txt: no such file")
 
-    rank_trainer.__dict__["find_corpus"] = missing
+    rank_trainer.__dict__["load_text"] = missing
 
 
 def test_what_goes_wrong_on_another_rank_is_said_by_the_first() -> None:

@@ -76,12 +76,10 @@ class Request:
             ConfigError, DataError, UsageError: as for a session with a config.
         """
         from charrnn.text.baselines import baselines
-        from charrnn.text.corpus import find_corpus
-        from charrnn.text.encoded import encode_corpus
+        from charrnn.text.encoded import load_text
         from charrnn.training.session import session_on
 
-        corpus = self._draft().corpus
-        text = encode_corpus(find_corpus(corpus, places), corpus, places)
+        text = load_text(self._draft().corpus, places)
         entropies = baselines(text.ids, len(text.vocabulary))
         choice = self._choice(text, entropies, ranks.size if ranks else 1)
         config = self._completed(choice, name_from(text.name))

@@ -26,8 +26,7 @@ from charrnn.model.reference import reference_steps
 from charrnn.runs.saved import SavedModel
 from charrnn.studies.properties import PROPERTIES, Property
 from charrnn.studies.tracking import CONFIDENCE, SHIFTS, States, Tracked, Tracker, track
-from charrnn.text.corpus import find_corpus
-from charrnn.text.encoded import Ids, encode_corpus
+from charrnn.text.encoded import Ids, load_text
 from charrnn.text.places import Places
 from charrnn.text.vocabulary import OnUnknown, Vocabulary
 
@@ -176,7 +175,7 @@ def _text_ids(
     own = saved.config.corpus
     config = own if text is None else CorpusConfig(source=text, glob=own.glob, encoding=own.encoding)
     recorded = saved.corpus if text is None else None
-    encoded = encode_corpus(find_corpus(config, places), config, places, saved.vocabulary, recorded, on_unknown)
+    encoded = load_text(config, places, saved.vocabulary, recorded, on_unknown)
     first, end = encoded.spans["val"] if text is None else (0, len(encoded))
     ids: Ids = encoded.ids[first : min(end, first + length)]
     if len(ids) < 2:

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from charrnn.config.schema import CorpusConfig
 from charrnn.errors import DataError
-from charrnn.text.corpus import Corpus
+from charrnn.text.corpus import Corpus, find_corpus
 from charrnn.text.places import CacheFile, Places
 from charrnn.text.reading import decoded
 from charrnn.text.vocabulary import OnUnknown, Vocabulary, code_points
@@ -74,6 +74,17 @@ def split_spans(length: int, shares: list[float]) -> dict[str, tuple[int, int]]:
     """Contiguous spans of train, validation and (with three shares) test over ``length`` ids."""
     cuts = [0, *(int(length * sum(shares[: i + 1]) + 1e-9) for i in range(len(shares) - 1)), length]
     return {name: (cuts[i], cuts[i + 1]) for i, name in enumerate(SPLITS[: len(shares)])}
+
+
+def load_text(
+    config: CorpusConfig,
+    places: Places,
+    vocabulary: Vocabulary | None = None,
+    recorded: dict[str, Any] | None = None,
+    on_unknown: OnUnknown = "error",
+) -> EncodedText:
+    """Find the text that a config asks for, and encode it; see ``find_corpus`` and ``encode_corpus``."""
+    return encode_corpus(find_corpus(config, places), config, places, vocabulary, recorded, on_unknown)
 
 
 def encode_corpus(

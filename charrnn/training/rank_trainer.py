@@ -19,8 +19,7 @@ import torch
 
 from charrnn.config.schema import Config
 from charrnn.errors import CharRNNError, DataError, UsageError
-from charrnn.text.corpus import find_corpus
-from charrnn.text.encoded import EncodedText, encode_corpus
+from charrnn.text.encoded import EncodedText, load_text
 from charrnn.text.places import Places
 from charrnn.text.vocabulary import Vocabulary
 from charrnn.training.memory import refuse_what_cannot_fit
@@ -236,7 +235,7 @@ def _build(ranks: Ranks, places: Places) -> RankTrainer | None:
 
 def _trainer_for(job: dict[str, Any], ranks: Ranks, places: Places) -> RankTrainer:
     config, vocabulary = Config.model_validate(job["config"]), Vocabulary.from_dict(job["vocabulary"])
-    text = encode_corpus(find_corpus(config.corpus, places), config.corpus, places, vocabulary, job["corpus"])
+    text = load_text(config.corpus, places, vocabulary, job["corpus"])
     prepare_process(job["threads"])
     return RankTrainer(text, config, ranks)
 

@@ -13,8 +13,7 @@ from charrnn.config.settings import NamedOverride
 from charrnn.errors import CharRNNError, DataError, UsageError
 from charrnn.runs.saved import SavedModel
 from charrnn.text.baselines import baselines
-from charrnn.text.corpus import find_corpus
-from charrnn.text.encoded import EncodedText, encode_corpus
+from charrnn.text.encoded import EncodedText, load_text
 from charrnn.text.places import Places
 from charrnn.text.vocabulary import OnUnknown
 from charrnn.training.evaluation import Evaluation, evaluate
@@ -89,7 +88,7 @@ def score_model(
 
 def _own_text(saved: SavedModel, places: Places) -> EncodedText:
     config = saved.config.corpus
-    return encode_corpus(find_corpus(config, places), config, places, saved.vocabulary, saved.corpus)
+    return load_text(config, places, saved.vocabulary, saved.corpus)
 
 
 def _other_text(
@@ -98,4 +97,4 @@ def _other_text(
     source = NamedOverride(("corpus", "source"), data, f"--data {data}")
     read = revise_config(saved.config, assignments, [source]).corpus
     config = CorpusConfig(source=read.source, glob=read.glob, encoding=read.encoding, split=read.split)
-    return encode_corpus(find_corpus(config, places), config, places, saved.vocabulary, on_unknown=on_unknown)
+    return load_text(config, places, saved.vocabulary, on_unknown=on_unknown)

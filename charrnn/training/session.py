@@ -16,8 +16,8 @@ from charrnn.runs.keeping import Found
 from charrnn.runs.metrics import Row, read_metrics
 from charrnn.runs.saved import saved_config, understanding
 from charrnn.text.baselines import baselines
-from charrnn.text.corpus import find_corpus, settled
-from charrnn.text.encoded import EncodedText, encode_corpus
+from charrnn.text.corpus import settled
+from charrnn.text.encoded import EncodedText, load_text
 from charrnn.text.places import Places
 from charrnn.text.vocabulary import Vocabulary
 from charrnn.training.memory import refuse_what_cannot_fit
@@ -148,7 +148,7 @@ def new_session(config: Config, places: Places, measure_threads: bool = False, r
     Raises:
         DataError, UsageError: the text or the device cannot be used.
     """
-    text = encode_corpus(find_corpus(config.corpus, places), config.corpus, places)
+    text = load_text(config.corpus, places)
     entropies = baselines(text.ids, len(text.vocabulary))
     return session_on(config, text, entropies, measure_threads=measure_threads, ranks=ranks)
 
@@ -256,8 +256,7 @@ def restore_session(
         if "optimizer" not in state["trainer"]:
             raise CheckpointError(f"{file}: holds no optimizer: sample from it, but go on from another checkpoint")
     _refuse_other_model(saved, config)
-    corpus = find_corpus(config.corpus, places)
-    text = encode_corpus(corpus, config.corpus, places, vocabulary, recorded if same_text else None)
+    text = load_text(config.corpus, places, vocabulary, recorded if same_text else None)
     trainer = make_trainer(text, config, threads if same_ranks else config.training.threads, ranks)
     entropies = baselines(text.ids, len(text.vocabulary))
     session = Session(_naming_source(config, text), text, entropies, trainer, Meter(config.training.grad_clip))

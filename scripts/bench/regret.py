@@ -41,8 +41,7 @@ from charrnn.config.schema import Config
 from charrnn.model.charrnn import CharRNN, cross_entropy
 from charrnn.studies.lr_find import find_lr, make_plan
 from charrnn.studies.sweep import smooth
-from charrnn.text.corpus import find_corpus
-from charrnn.text.encoded import EncodedText, encode_corpus
+from charrnn.text.encoded import EncodedText, load_text
 from charrnn.text.places import Places
 from charrnn.training.evaluation import evaluate
 from charrnn.training.process import prepare_process
@@ -177,7 +176,7 @@ def train(one: Training) -> float:
 
 def read_text(config: Config) -> EncodedText:
     places = Places.from_environment()
-    return encode_corpus(find_corpus(config.corpus, places), config.corpus, places)
+    return load_text(config.corpus, places)
 
 
 def table(rates: dict[str, dict[str, float | None]], losses: dict[Training, float], seeds: list[int]) -> None:

@@ -135,13 +135,12 @@ def bare_loop(config: Config, log: Path) -> None:
     import torch
     from torch import nn
 
-    from charrnn.text.corpus import find_corpus
-    from charrnn.text.encoded import encode_corpus
+    from charrnn.text.encoded import load_text
     from charrnn.text.places import Places
     from charrnn.training.precision import choose_precision
 
     places = Places.from_environment()
-    text = encode_corpus(find_corpus(config.corpus, places), config.corpus, places)
+    text = load_text(config.corpus, places)
     model, training, vocab_size = config.model, config.training, len(text.vocabulary)
     assert (model.cell, model.num_layers) == ("lstm", 1), "the bare loop is written for one LSTM layer"
     embedding = nn.Embedding(vocab_size, model.embedding_size)

@@ -11,8 +11,7 @@ import numpy as np
 
 from charrnn.config.schema import CorpusConfig
 from charrnn.text.baselines import baselines
-from charrnn.text.corpus import find_corpus
-from charrnn.text.encoded import EncodedText, encode_corpus
+from charrnn.text.encoded import EncodedText, load_text
 from charrnn.text.places import Places
 
 
@@ -49,7 +48,7 @@ def pack_text(config: CorpusConfig, places: Places) -> Parcel:
     Raises:
         DataError: it cannot be used.
     """
-    text = encode_corpus(find_corpus(config, places), config, places)
+    text = load_text(config, places)
     entropies = baselines(text.ids, len(text.vocabulary))
     assert isinstance(text.ids, np.memmap)  # an empty text was refused
     bare = replace(text.vocabulary)  # without the table that it was encoded with: megabytes, for every bee
