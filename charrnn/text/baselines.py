@@ -12,6 +12,7 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
+from charrnn.errors import DataError
 from charrnn.text.encoded import Ids
 
 # Longer texts are sampled, so that memory stays flat: the estimates move in the third decimal only.
@@ -26,6 +27,12 @@ def baselines(ids: Ids, vocab_size: int) -> dict[str, float]:
     sample = _sample(ids)
     entropies = {name: conditional_entropy(sample, vocab_size, order) for order, name in NAMES.items()}
     return {"uniform": math.log(vocab_size), **entropies}
+
+
+def refuse_monotony(name: str, entropies: dict[str, float]) -> None:
+    """Raises DataError where the text of these ``baselines`` has nothing to learn."""
+    if entropies["unigram"] == 0:
+        raise DataError(f"{name}: is one character over and over: there is nothing to learn; give another text")
 
 
 def shares(ids: Ids, vocab_size: int) -> NDArray[np.float64]:

@@ -8,14 +8,14 @@ from pathlib import Path
 
 from charrnn.config.loader import dump_config
 from charrnn.config.schema import Config
-from charrnn.errors import CheckpointError, DataError
+from charrnn.errors import CheckpointError
 from charrnn.runs.checkpoint import State
 from charrnn.runs.directory import RunFolder
 from charrnn.runs.environment import describe_environment
 from charrnn.runs.keeping import Found
 from charrnn.runs.metrics import Row, read_metrics
 from charrnn.runs.saved import saved_config, understanding
-from charrnn.text.baselines import baselines
+from charrnn.text.baselines import baselines, refuse_monotony
 from charrnn.text.corpus import settled
 from charrnn.text.encoded import EncodedText, load_text
 from charrnn.text.places import Places
@@ -166,8 +166,7 @@ def session_on(
     config = _naming_source(config, text)
     choice = _measured_threads(config, text) if measure_threads and ranks is None else None
     trainer = trainer or make_trainer(text, config, choice.threads if choice else config.training.threads, ranks)
-    if entropies["unigram"] == 0:
-        raise DataError(f"{text.name}: is one character over and over: there is nothing to learn; give another text")
+    refuse_monotony(text.name, entropies)
     return Session(config, text, entropies, trainer, Meter(config.training.grad_clip), thread_choice=choice)
 
 

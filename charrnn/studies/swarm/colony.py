@@ -13,6 +13,7 @@ from charrnn.studies.swarm.bee import Task
 from charrnn.studies.swarm.hive import Hive, Plan
 from charrnn.studies.swarm.plan import MOST_BEES, Swarm, bee_name, grid, make_swarms, observed_often
 from charrnn.studies.swarm.texts import Parcel, open_parcel, pack_text
+from charrnn.text.baselines import refuse_monotony
 from charrnn.text.corpus import settled
 from charrnn.text.places import Places
 from charrnn.text.streams import Streams
@@ -116,10 +117,7 @@ def with_text(swarm: Swarm, texts: dict[str, Parcel], places: Places) -> tuple[S
     config = swarm.config
     key = config.corpus.model_dump_json()
     parcel = texts.get(key) or texts.setdefault(key, pack_text(config.corpus, places))
-    if parcel.entropies["unigram"] == 0:
-        raise DataError(
-            f"{parcel.text.name}: is one character over and over: there is nothing to learn; give another text"
-        )
+    refuse_monotony(parcel.text.name, parcel.entropies)
     training = config.training
     try:
         streams = Streams(open_parcel(parcel).train_ids, training.batch_size, training.seq_len)
