@@ -8,9 +8,11 @@ from dataclasses import dataclass
 from statistics import mean
 
 from charrnn.config.schema import TrainingConfig
+from charrnn.model.charrnn import CharRNN
 from charrnn.studies.sweep import why_diverged
 from charrnn.text.encoded import EncodedText
 from charrnn.training.evaluation import evaluate
+from charrnn.training.precision import Precision
 from charrnn.training.schedules import learning_rate
 from charrnn.training.trainer import Trainer
 
@@ -55,16 +57,15 @@ def trial(
         after_step()
         if (reason := why_diverged(losses, stats.grad_norm.item(), ceiling)) is not None:
             return Trial(config.lr, config.seed, None, reason)
-    result = evaluate(
-        trainer.model,
-        text.ids,
-        text.spans["val"],
-        trainer.precision,
-        carried=carried,
-        max_characters=EVAL_CHARACTERS,
-    )
-    assert result is not None
-    loss = result.nats_per_char
+    loss = quick_loss(trainer.model, text, "val", trainer.precision, carried=carried)
     if not math.isfinite(loss):
         return Trial(config.lr, config.seed, None, "the validation loss is not finite")
     return Trial(config.lr, config.seed, loss, None, mean(losses[-max(steps // 4, 1) :]))
+
+
+def quick_loss(model: CharRNN, text: EncodedText, part: str, precision: Precision, *, carried: bool) -> float:
+    """The loss over so much of a part of the text as tells trainings apart."""
+    span = text.spans[part]
+    result = evaluate(model, text.ids, span, precision, carried=carried, max_characters=EVAL_CHARACTERS)
+    assert result is not None, "nobody asks it to stop"
+    return result.nats_per_char

@@ -14,7 +14,6 @@ import torch
 
 from charrnn.config.schema import Config
 from charrnn.errors import UsageError
-from charrnn.model.charrnn import CharRNN
 from charrnn.runs.directory import RunFolder
 from charrnn.runs.history import History, read_history
 from charrnn.runs.keeping import newest_whole
@@ -30,12 +29,11 @@ from charrnn.studies.doctor.probes.texts import compare_parts
 from charrnn.studies.doctor.probes.through_time import Profile, gradient_through_time
 from charrnn.studies.doctor.rules import RULES
 from charrnn.studies.doctor.trials import Lab, memorise, run_trials, untrained
+from charrnn.studies.trials import quick_loss
 from charrnn.text.places import Places
-from charrnn.training.evaluation import evaluate
 from charrnn.training.session import Session, config_in, restore_session
 
 Advanced = Callable[[str, float], None]
-EVAL_CHARACTERS = 20_000
 FEWEST_CHARACTERS = 8
 PIECE = 512  # characters that a probe reads at once, about
 BRIEF_SHARE = 0.4  # of the whole visit
@@ -142,8 +140,8 @@ def collect(session: Session, history: History, config_name: str, advanced: Adva
     advanced("carried and cold state", 0.15)
     reading = read(model, text.ids, span)
     continuation = read_on(model, trainer.streams.ahead(AHEAD).to(trainer.device), trainer.hidden)
-    val_loss, val_loss_cold = (_loss(session, model, text.spans["val"], carried) for carried in (True, False))
-    start_loss = _loss(session, new, text.spans["train"], carried=False)
+    val_loss, val_loss_cold = (quick_loss(model, text, "val", trainer.precision, carried=one) for one in (True, False))
+    start_loss = quick_loss(new, text, "train", trainer.precision, carried=False)
     advanced("float64", 0.25)
     x, y = trainer.streams.next(trainer.generator)
     numerics = replay(model, trainer.precision, x.to(trainer.device), y.to(trainer.device), trainer.hidden)
@@ -169,19 +167,6 @@ def collect(session: Session, history: History, config_name: str, advanced: Adva
         memorised,
         trials,
     )
-
-
-def _loss(session: Session, model: CharRNN, span: tuple[int, int], carried: bool) -> float:
-    result = evaluate(
-        model,
-        session.text.ids,
-        span,
-        session.trainer.precision,
-        carried=carried,
-        max_characters=EVAL_CHARACTERS,
-    )
-    assert result is not None
-    return result.nats_per_char
 
 
 def seconds_per_step(session: Session, history: History) -> float:
