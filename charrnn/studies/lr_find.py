@@ -29,6 +29,7 @@ from charrnn.studies.recommendation import (
 )
 from charrnn.studies.sweep import Band, Sweep, band, exponential_rates, start_error, suggestions, sweep
 from charrnn.studies.trials import Trial, trial, trial_config
+from charrnn.training.process import kept_generators
 from charrnn.training.session import Session
 from charrnn.training.trainer import Trainer
 
@@ -116,8 +117,7 @@ def find_lr(session: Session, plan: Plan, watcher: Watcher, warm: State | None =
 
     A warm model has one set of weights: there the seeds differ in dropout, state resets and the place in the text.
     """
-    device = session.trainer.device
-    with torch.random.fork_rng([device] if device.type == "cuda" else []):
+    with kept_generators(session.trainer.device):
         return _Study(session, plan, watcher, warm).run()
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ctypes
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 
 import torch
 
@@ -38,6 +38,11 @@ def lent_process() -> Iterator[None]:
     finally:
         torch.set_num_threads(threads)
         torch.set_flush_denormal(flushed)
+
+
+def kept_generators(device: torch.device) -> AbstractContextManager[None]:
+    """Within it torch may draw what it likes: afterwards its generators are as they were, on the CPU and the device."""
+    return torch.random.fork_rng([device] if device.type == "cuda" else [])
 
 
 def _keep_freed_memory() -> None:

@@ -10,8 +10,6 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-import torch
-
 from charrnn.config.schema import Config
 from charrnn.errors import UsageError
 from charrnn.runs.directory import RunFolder
@@ -31,6 +29,7 @@ from charrnn.studies.doctor.rules import RULES
 from charrnn.studies.doctor.trials import Lab, memorise, run_trials, untrained
 from charrnn.studies.trials import quick_loss
 from charrnn.text.places import Places
+from charrnn.training.process import kept_generators
 from charrnn.training.session import Session, config_in, restore_session
 
 Advanced = Callable[[str, float], None]
@@ -104,9 +103,8 @@ def examine(session: Session, history: History, config_name: str, advanced: Adva
         raise UsageError(f"{session.text.name}: is too short to be examined; give a text of a thousand characters")
     if not history.logs and history.diverged is None:
         raise UsageError(f"{config_name}: the run has no log line yet; wait for one, or lower run.log_every")
-    device = session.trainer.device
     probed = session.trainer.steps
-    with torch.random.fork_rng([device] if device.type == "cuda" else []):
+    with kept_generators(session.trainer.device):
         evidence = collect(session, history, config_name, advanced)
     findings = [finding for rule in RULES if (finding := rule(evidence)) is not None]
     model = session.config.model

@@ -12,13 +12,12 @@ from dataclasses import dataclass
 from statistics import mean, stdev
 from typing import Any
 
-import torch
-
 from charrnn.config.schema import Config
 from charrnn.errors import UsageError
 from charrnn.studies.doctor.trials import Lab
 from charrnn.studies.trials import Trial
 from charrnn.training.precision import choose_precision
+from charrnn.training.process import kept_generators
 
 SEEDS = 5
 # Student's t, 97.5 %, four degrees of freedom: one less than the seeds.
@@ -86,8 +85,7 @@ def ask(name: str, lab: Lab, advanced: Callable[[str, float], None]) -> list[Ans
         done += 1
         advanced(name, min(done / (work * steps), 1.0))
 
-    device = lab.session.trainer.device
-    with torch.random.fork_rng([device] if device.type == "cuda" else []):
+    with kept_generators(lab.session.trainer.device):
         losses = {
             variant.label: [
                 _validation_loss(
