@@ -234,9 +234,8 @@ def _drawn(axis: Axes) -> list[float]:
 def _events(axis: Axes, run: Run, number: int, crossed: bool) -> None:
     """Rollbacks, and where the run diverged."""
     colour = line_style(number)["color"]
-    for row in run.metrics:
-        if "rollback" in row:
-            axis.axvline(row["step"], color=colour, linestyle=":", linewidth=1, label="rollback")
+    for row in run.rollbacks:
+        axis.axvline(row["step"], color=colour, linestyle=":", linewidth=1, label="rollback")
     if run.diverged and crossed:
         step = run.metrics[-1]["step"]
         axis.plot(
@@ -252,7 +251,7 @@ def _legend(figure: Figure, runs: Sequence[Run], labels: Sequence[str]) -> None:
 
 
 def _fate(run: Run) -> str:
-    rollbacks = sum("rollback" in row for row in run.metrics)
+    rollbacks = len(run.rollbacks)
     told = [f"{rollbacks} rollback" + "s" * (rollbacks > 1)] if rollbacks else []
     told += [f"diverged at step {run.metrics[-1]['step']:,}"] if run.diverged else []
     told += ["no log line yet"] if not run.history.logs and not run.diverged else []

@@ -74,7 +74,7 @@ def _gradients(run: Run) -> Iterator[str]:
 
 
 def _events(run: Run) -> Iterator[str]:
-    if rollbacks := sum("rollback" in row for row in run.metrics):
+    if rollbacks := len(run.rollbacks):
         yield f"{rollbacks} rollback{'s' * (rollbacks > 1)}."
     if run.diverged:
         yield f"Diverged at step {run.metrics[-1]['step']:,}."

@@ -86,6 +86,11 @@ class Run:
         return [(row["step"], row["sample"]) for row in self.metrics if isinstance(row.get("sample"), str)]
 
     @property
+    def rollbacks(self) -> list[Row]:
+        """The rows that tell of a way back to an earlier step."""
+        return [row for row in self.metrics if "rollback" in row]
+
+    @property
     def text(self) -> dict[str, str] | None:
         """Name and SHA-256 of the text it was last trained on; None where that is not known."""
         corpus = self._corpus
