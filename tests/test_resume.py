@@ -121,8 +121,8 @@ def test_whatever_is_left_out_shows(
     train(first, stop_at(first, 26))  # behind an evaluation, inside a log interval
     assert first.folder is not None
 
-    def forgetful(file: Path, advice: str = "") -> dict[str, Any]:
-        state = read_checkpoint(file, advice)
+    def forgetful(file: Path) -> dict[str, Any]:
+        state = read_checkpoint(file)
         target = state
         for key in path[:-1]:
             target = target[key]

@@ -25,6 +25,7 @@ FORMAT_VERSION = 1
 NO_DIGEST = "0" * 64
 MAX_HEADER_BYTES = 100_000_000
 MAX_UNKNOWN_BYTES = 100_000_000
+ADVICE = "give another checkpoint"
 State = dict[str, Any]
 Parser = Callable[[bytes], dict[str, Any]]  # of the bytes of a safetensors file
 
@@ -54,20 +55,20 @@ def as_arrays(raw: bytes) -> dict[str, Any]:
         raise UnknownToNumpy(*error.args) from error
 
 
-def read_checkpoint(path: Path, advice: str = "give another checkpoint", parse: Parser = as_tensors) -> State:
+def read_checkpoint(path: Path, parse: Parser = as_tensors) -> State:
     """The state in a checkpoint file.
 
     Raises:
-        CheckpointError: missing, damaged, not a checkpoint, or of a newer version; ends with ``advice``.
+        CheckpointError: missing, damaged, not a checkpoint, or of a newer version.
     """
     try:
         with path.open("rb") as file:
             _refuse_other_size(file, path.stat().st_size)
             return unpack(file.read(), parse)
     except OSError as error:
-        raise CheckpointError(f"{path}: cannot read the checkpoint: {error.strerror}; {advice}") from error
+        raise CheckpointError(f"{path}: cannot read the checkpoint: {error.strerror}; {ADVICE}") from error
     except CheckpointError as error:
-        raise CheckpointError(f"{path}: {error}; {advice}") from error
+        raise CheckpointError(f"{path}: {error}; {ADVICE}") from error
 
 
 def pack(state: State) -> bytes:
@@ -112,9 +113,9 @@ def _refuse_other_size(file: BinaryIO, size: int) -> None:
     """A file that claims gigabytes and holds none is found out before it is read."""
     head = file.read(8)
     try:
-        header = json.loads(file.read(min(int.from_bytes(head, "little"), MAX_HEADER_BYTES)))
+        header = json.loads(file.read(min(_header_size(head), MAX_HEADER_BYTES)))
         ends = [entry["data_offsets"][1] for name, entry in header.items() if name != "__metadata__"]
-        expected = 8 + int.from_bytes(head, "little") + max(ends, default=0)
+        expected = 8 + _header_size(head) + max(ends, default=0)
     except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
         expected = size if size < MAX_UNKNOWN_BYTES else 0  # nothing that we wrote; ``unpack`` says what is wrong
     file.seek(0)
@@ -123,15 +124,15 @@ def _refuse_other_size(file: BinaryIO, size: int) -> None:
 
 
 def _replace_digest(raw: bytes, old: str, new: str) -> bytes:
-    size = 8 + int.from_bytes(raw[:8], "little")
-    return raw[:size].replace(f'"digest":"{old}"'.encode(), f'"digest":"{new}"'.encode(), 1) + raw[size:]
+    end = 8 + _header_size(raw)
+    return raw[:end].replace(f'"digest":"{old}"'.encode(), f'"digest":"{new}"'.encode(), 1) + raw[end:]
 
 
 def _metadata(raw: bytes) -> dict[str, Any]:
-    """The metadata in a safetensors header: 8 bytes of length, then JSON."""
+    """The metadata in a safetensors header."""
     if raw[8:9] != b"{" and raw.startswith((b"PK\x03\x04", b"\x80")):  # a zip archive, or pickle's first byte
         raise CheckpointError("a PyTorch pickle (.pt), which can run code when loaded: refused")
-    size = int.from_bytes(raw[:8], "little")
+    size = _header_size(raw)
     if len(raw) < 8 or size > min(len(raw) - 8, MAX_HEADER_BYTES):
         raise CheckpointError("not a checkpoint, or cut short")
     try:
@@ -139,6 +140,11 @@ def _metadata(raw: bytes) -> dict[str, Any]:
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise CheckpointError("not a checkpoint, or damaged") from error
     return metadata if isinstance(metadata, dict) else {}
+
+
+def _header_size(raw: bytes) -> int:
+    """Of the JSON of a safetensors header, which these 8 bytes precede."""
+    return int.from_bytes(raw[:8], "little")
 
 
 def _split(state: State, prefix: str = "") -> tuple[dict[str, Tensor], State]:
