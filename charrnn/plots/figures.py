@@ -80,15 +80,15 @@ def _has(font: str, character: str) -> bool:
     return character.isprintable() and get_font(findfont(font)).get_char_index(ord(character)) != 0
 
 
-def wrapped(text: str, inches: float, size: float, most: int = 3) -> str:
-    """A text in lines that fit into a width in a font of ``size`` points; after ``most`` lines it ends in an ellipsis.
+def wrapped(text: str, inches: float, size: float) -> str:
+    """A text in lines that fit into a width in a font of ``size`` points; after three lines it ends in an ellipsis.
 
     A letter is taken as 0.6 of the size wide, which is a little more than the average.
     """
     width = max(int(inches * 72 / (0.6 * size)), 4)
     # A setting that is too long breaks before its value, not within it.
     words = (word if len(word) <= width else word.replace("=", "= ", 1) for word in drawable(text).split(" "))
-    return textwrap.fill(" ".join(words), width, max_lines=most, placeholder="…")
+    return textwrap.fill(" ".join(words), width, max_lines=3, placeholder="…")
 
 
 def luminance(colour: ColorType) -> float:

@@ -24,7 +24,7 @@ from charrnn.model.charrnn import CharRNN
 from charrnn.model.hidden import Hidden
 from charrnn.model.reference import reference_steps
 from charrnn.runs.saved import SavedModel
-from charrnn.studies.properties import PROPERTIES, Property
+from charrnn.studies.properties import PROPERTIES
 from charrnn.studies.tracking import CONFIDENCE, SHIFTS, States, Tracked, Tracker, track
 from charrnn.text.encoded import Ids, load_text
 from charrnn.text.places import Places
@@ -160,12 +160,8 @@ def inspect_model(
     tracked: list[Tracked] = []
     for prop in PROPERTIES:
         advanced(f"ranking units: {prop.name}", 1.0)
-        tracked.append(_tracked(prop, characters, reading.states))
+        tracked.append(track(reading.states, prop.values(characters), prop))
     return Inspection(saved, name, characters, reading, mean_bits, tuple(tracked), notes)
-
-
-def _tracked(prop: Property, characters: str, states: States) -> Tracked:
-    return track(states, prop.values(characters), prop)
 
 
 def _text_ids(

@@ -14,10 +14,10 @@ from charrnn.runs.files import write_atomically
 from charrnn.studies.lr_find import Finding
 
 
-def keep_finding(finding: Finding, config: Config, name: str, config_text: str | None = None) -> Path:
+def keep_finding(finding: Finding, config: Config, name: str, config_text: str | None) -> Path:
     """Write ``lr-find.json``, ``.png`` and ``.svg`` into a new folder ``NAME-lr-find`` of ``run.out``; the folder.
 
-    ``config_text`` becomes ``NAME.yaml`` in it.
+    ``config_text``, if there is one, becomes ``NAME.yaml`` in it.
 
     Raises:
         UsageError: it cannot be written.

@@ -47,11 +47,11 @@ class Report:
 def score_model(
     saved: SavedModel,
     places: Places,
-    data: str | list[str] | None = None,
-    assignments: Sequence[str] = (),
-    split: str | None = None,
-    on_unknown: OnUnknown = "error",
-    should_stop: Callable[[], object] = lambda: None,
+    data: str | list[str] | None,
+    assignments: Sequence[str],
+    split: str | None,
+    on_unknown: OnUnknown,
+    should_stop: Callable[[], object],
 ) -> Report | None:
     """Score a model on its own text, or on ``data``, for which ``assignments`` change settings of ``corpus``; None if
     ``should_stop`` became true.
