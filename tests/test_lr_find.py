@@ -55,7 +55,7 @@ class Watcher:
         self.shares: list[float] = []
         self._fails_at = fails_at
 
-    def advanced(self, stage: str, share: float) -> None:
+    def __call__(self, stage: str, share: float) -> None:
         self.stages.append(stage)
         self.shares.append(share)
         if len(self.stages) == self._fails_at:

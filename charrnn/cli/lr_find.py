@@ -129,7 +129,7 @@ def _search(session: Session, plan: Plan, warm: State | None) -> Finding:
     for warning in (*session.text.notes, *([decay] if decay else [])):
         warn(warning)
     with Interrupts() as interrupts, StudyBar(interrupts) as bar:
-        return find_lr(session, plan, bar, warm)
+        return find_lr(session, plan, bar.advanced, warm)
 
 
 def _keep(finding: Finding, session: Session, file: Path, write: bool, changed: bool) -> Path:

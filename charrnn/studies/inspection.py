@@ -24,6 +24,7 @@ from charrnn.model.charrnn import CharRNN
 from charrnn.model.hidden import Hidden
 from charrnn.model.reference import reference_steps
 from charrnn.runs.saved import SavedModel
+from charrnn.studies import Advanced
 from charrnn.studies.properties import PROPERTIES
 from charrnn.studies.tracking import CONFIDENCE, SHIFTS, States, Tracked, Tracker, track
 from charrnn.text.encoded import Ids, load_text
@@ -33,8 +34,6 @@ from charrnn.text.vocabulary import OnUnknown, Vocabulary
 WINDOW = 256
 LIKELIEST = 3
 BEFORE, AFTER = 30, 10  # characters of context around a surprise
-
-Advanced = Callable[[str, float], None]
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import copy
 import time
 from dataclasses import asdict, dataclass, field
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 
@@ -17,6 +17,7 @@ from charrnn.config.schema import TrainingConfig
 from charrnn.errors import UsageError
 from charrnn.runs.checkpoint import State
 from charrnn.runs.metrics import without_nan
+from charrnn.studies import Advanced
 from charrnn.studies.recommendation import (
     MOST_RATES,
     Range,
@@ -76,13 +77,6 @@ def make_plan(
     return Plan(low, high, seeds, trial_steps=0 if quick else trial_steps)
 
 
-class Watcher(Protocol):
-    """Told of the work after every step. Whatever it raises ends the study, and nothing is left changed."""
-
-    def advanced(self, stage: str, share: float) -> None:
-        """``share`` of all the work is done, 0 to 1."""
-
-
 @dataclass
 class Finding:
     """Everything that was measured. ``problem`` says why there is no ``lr``, if so.
@@ -112,20 +106,20 @@ class Finding:
         return plain
 
 
-def find_lr(session: Session, plan: Plan, watcher: Watcher, warm: State | None = None) -> Finding:
+def find_lr(session: Session, plan: Plan, advanced: Advanced, warm: State | None = None) -> Finding:
     """Sweep, then prove. With ``warm`` (a trainer's ``state_dict``) every training starts from that state.
 
     A warm model has one set of weights: there the seeds differ in dropout, state resets and the place in the text.
     """
     with kept_generators(session.trainer.device):
-        return _Study(session, plan, watcher, warm).run()
+        return _Study(session, plan, advanced, warm).run()
 
 
 class _Study:
-    def __init__(self, session: Session, plan: Plan, watcher: Watcher, warm: State | None) -> None:
+    def __init__(self, session: Session, plan: Plan, advanced: Advanced, warm: State | None) -> None:
         self.session = session
         self.plan = plan
-        self.watcher = watcher
+        self.advanced = advanced
         self.warm = warm
         self.finding = Finding(plan, session.baselines["unigram"])
         self._taken = 0  # steps really taken
@@ -195,7 +189,7 @@ class _Study:
         self._taken += 1
         self._done += 1
         stage = "sweep" if self.finding.band is None else "trials"
-        self.watcher.advanced(stage, min(self._done / self._total, 1.0))
+        self.advanced(stage, min(self._done / self._total, 1.0))
 
     def _training_config(self, index: int) -> TrainingConfig:
         """The config's own, with the seed of this index."""

@@ -14,9 +14,10 @@ from charrnn.config.loader import dump_config
 from charrnn.errors import CharRNNError, Interrupted, UsageError
 from charrnn.plots.report import Chapter, Checked, Examined, ReportPage, Sample, Setting, ThroughTime
 from charrnn.runs.run import Run, read_run
+from charrnn.studies import Advanced
 from charrnn.studies.compare import incomparable, shown
 from charrnn.studies.compared import differing, read_side
-from charrnn.studies.doctor.examination import Advanced, examine_folder
+from charrnn.studies.doctor.examination import examine_folder
 from charrnn.studies.doctor.finding import Finding
 from charrnn.studies.listing import difference, shipped_settings
 from charrnn.studies.report_rates import read_rates

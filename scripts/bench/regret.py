@@ -125,8 +125,8 @@ def recommended_rates(name: str) -> dict[str, float | None]:
     prepare_process(1)
     config = setup(name)
     session = new_session(config, Places.from_environment())
-    found = find_lr(session, make_plan(config.training, None, None, seeds=3, trial_steps=80, quick=False), _Silent())
-    quick = find_lr(session, make_plan(config.training, None, None, seeds=3, trial_steps=80, quick=True), _Silent())
+    found = find_lr(session, make_plan(config.training, None, None, seeds=3, trial_steps=80, quick=False), _silent)
+    quick = find_lr(session, make_plan(config.training, None, None, seeds=3, trial_steps=80, quick=True), _silent)
     lrs, losses = np.array(found.sweeps[0].lrs), np.array(found.sweeps[0].losses)
     rates: dict[str, float | None] = {"charrnn lr-find": found.lr, "charrnn lr-find --quick": quick.lr}
     smoothed = smooth(losses.tolist())
@@ -138,9 +138,8 @@ def recommended_rates(name: str) -> dict[str, float | None]:
     return rates
 
 
-class _Silent:
-    def advanced(self, stage: str, share: float) -> None:
-        """Nothing to tell."""
+def _silent(stage: str, share: float) -> None:
+    """Nothing to tell."""
 
 
 def train_all(pool: ProcessPoolExecutor, wanted: list[Training], results: Path) -> dict[Training, float]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shlex
 import time
-from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -16,6 +15,7 @@ from charrnn.runs.directory import RunFolder
 from charrnn.runs.history import History, read_history
 from charrnn.runs.keeping import newest_whole
 from charrnn.runs.metrics import read_metrics, without_nan
+from charrnn.studies import Advanced
 from charrnn.studies.doctor.brief_run import brief_run
 from charrnn.studies.doctor.evidence import Evidence
 from charrnn.studies.doctor.finding import Finding
@@ -32,7 +32,6 @@ from charrnn.text.places import Places
 from charrnn.training.process import kept_generators
 from charrnn.training.session import Session, config_in, restore_session
 
-Advanced = Callable[[str, float], None]
 FEWEST_CHARACTERS = 8
 PIECE = 512  # characters that a probe reads at once, about
 BRIEF_SHARE = 0.4  # of the whole visit

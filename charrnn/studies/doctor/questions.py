@@ -14,6 +14,7 @@ from typing import Any
 
 from charrnn.config.schema import Config
 from charrnn.errors import UsageError
+from charrnn.studies import Advanced
 from charrnn.studies.doctor.trials import Lab
 from charrnn.studies.trials import Trial
 from charrnn.training.precision import choose_precision
@@ -64,7 +65,7 @@ class Answer:
     steps: int
 
 
-def ask(name: str, lab: Lab, advanced: Callable[[str, float], None]) -> list[Answer]:
+def ask(name: str, lab: Lab, advanced: Advanced) -> list[Answer]:
     """Train every variant from every seed, and compare each with the first. ``name`` is one of ``QUESTIONS``.
 
     Raises:
