@@ -66,7 +66,7 @@ def evaluations(*losses: float) -> list[Row]:
 
 def some_activity(**changes: Any) -> Activity:
     gates = [{"input": 0.1, "forget": 0.1, "output": 0.1}]
-    return replace(Activity(gates, [0.0], 0.1, [0], [0], 1000, 3.0), **changes)
+    return replace(Activity(gates, [0.0], 0.1, [0], 1000, 3.0), **changes)
 
 
 def gates_at(share: float) -> Activity:

@@ -23,15 +23,13 @@ DEAD_RANGE = 1e-3  # a unit whose output stays within so little tells the layer 
 class Activity:
     """Of each layer: ``gates`` name -> share of values below 0.05 or above 0.95; ``states`` share of ``|h|`` above
     0.97 (none of a rectified one); ``stuck`` the largest share of a single gate's values below 0.005 or above 0.995;
-    ``dead`` units, that is those whose output never changes, out of ``units``;
-    ``saturated_units`` of which all gates are saturated nine times out of ten. ``largest_state`` is of |h| (|c| for
+    ``dead`` units, that is those whose output never changes, out of ``units``. ``largest_state`` is of |h| (|c| for
     LSTMs)."""
 
     gates: list[dict[str, float]]
     states: list[float]
     stuck: float
     dead: list[int]
-    saturated_units: list[int]
     units: int
     largest_state: float
 
@@ -61,13 +59,11 @@ def watch(model: CharRNN, ids: Ids, span: tuple[int, int]) -> Activity:
     values = [
         {name: torch.stack([step.gates[k][name] for step in steps]) for name in steps[0].gates[k]} for k in layers
     ]
-    gates = [{name: _beyond(CLOSED, gate) for name, gate in layer.items()} for layer in values]
     return Activity(
-        [{name: one.float().mean().item() for name, one in layer.items()} for layer in gates],
+        [{name: _beyond(CLOSED, gate).float().mean().item() for name, gate in layer.items()} for layer in values],
         [(h.abs() > SATURATED_STATE).float().mean().item() if _is_bounded(model) else 0.0 for h in hidden],
         max((_beyond(STUCK, gate).float().mean().item() for layer in values for gate in layer.values()), default=0.0),
         [int((h.amax(dim=(0, 1)) - h.amin(dim=(0, 1)) < DEAD_RANGE).sum()) for h in hidden],
-        [_saturated_units(layer, h) if _is_bounded(model) else 0 for layer, h in zip(gates, hidden, strict=True)],
         model.config.hidden_size,
         max(step.states[k][-1].abs().max().item() for step in steps for k in layers),
     )
@@ -79,10 +75,3 @@ def _is_bounded(model: CharRNN) -> bool:
 
 def _beyond(margin: float, gate: Tensor) -> Tensor:
     return (gate < margin) | (gate > 1 - margin)
-
-
-def _saturated_units(gates: dict[str, Tensor], hidden: Tensor) -> int:
-    if not gates:
-        return int(((hidden.abs() > SATURATED_STATE).float().mean(dim=(0, 1)) > 0.9).sum())
-    shares = torch.stack([gate.float().mean(dim=(0, 1)) for gate in gates.values()])  # (gates, H)
-    return int((shares > 0.9).all(dim=0).sum())
