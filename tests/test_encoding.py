@@ -21,8 +21,9 @@ from hypothesis import strategies as st
 
 from charrnn.config.schema import CorpusConfig
 from charrnn.errors import DataError
-from charrnn.text.corpus import Corpus, Part, find_corpus
+from charrnn.text.corpus import Corpus, find_corpus
 from charrnn.text.encoded import EncodedText, count_characters, encode_corpus, split_spans, unseen_in_training
+from charrnn.text.named import Part
 from charrnn.text.places import Places
 from charrnn.text.reading import decoded
 from charrnn.text.vocabulary import OnUnknown, Vocabulary

@@ -44,13 +44,13 @@ def fetch(name: str) -> None:
     Example: charrnn corpus fetch shakespeare
     """
     from charrnn.errors import UsageError
-    from charrnn.text.named import NAMED, find_named
+    from charrnn.text.named import NAMED
     from charrnn.text.places import Places
 
     if name not in NAMED:
         raise UsageError(f"{name}: no corpus of this name; there are {', '.join(NAMED)}")
-    parts = find_named(name, Places.from_environment())
-    click.echo(parts[0][0] if len(parts) == 1 else f"{len(parts)} files, the first {parts[0][0]}")
+    parts = NAMED[name].find(Places.from_environment())
+    click.echo(parts[0].name if len(parts) == 1 else f"{len(parts)} files, the first {parts[0].name}")
 
 
 @corpus.command()

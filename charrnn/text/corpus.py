@@ -9,7 +9,7 @@ import hashlib
 import os
 import stat
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -17,19 +17,11 @@ from typing import BinaryIO
 from charrnn.config.schema import CorpusConfig
 from charrnn.config.settings import MAX_CONFIG_BYTES, dump_yaml
 from charrnn.errors import CorpusUnavailable, DataError
-from charrnn.text.named import NAMED, find_named
+from charrnn.text.named import NAMED, Part, file_part
 from charrnn.text.places import CacheFile, Places
 
 CHUNK_BYTES = 1 << 20
 MOST_SOURCE_BYTES = MAX_CONFIG_BYTES - 10_000  # of YAML; what is left holds all other settings
-
-
-@dataclass(frozen=True)
-class Part:
-    """One file of a corpus, or a generated piece: a name for messages and a way to open it."""
-
-    name: str
-    open: Callable[[], BinaryIO]
 
 
 @dataclass(frozen=True)
@@ -109,8 +101,7 @@ def settled(config: CorpusConfig, source: str | list[str]) -> CorpusConfig:
 
 def _open_source(source: str | list[str], glob: str, places: Places) -> Corpus:
     if isinstance(source, str) and source in NAMED:
-        parts = tuple(Part(name, opener) for name, opener in find_named(source, places))
-        return Corpus(source, source, parts)
+        return Corpus(source, source, tuple(NAMED[source].find(places)))
     given = [source] if isinstance(source, str) else source
     # By where each is found again; what is given twice counts once.
     found = dict(_files_of(item, glob, places) for item in given)
@@ -119,12 +110,8 @@ def _open_source(source: str | list[str], glob: str, places: Places) -> Corpus:
     if source == "-":
         name = "standard input"
     lasting = list(found)
-    parts = tuple(_file_part(path, name) for path, name in called.items())
+    parts = tuple(file_part(path, name) for path, name in called.items())
     return Corpus(name, lasting[0] if len(lasting) == 1 else lasting, parts)
-
-
-def _file_part(path: Path, name: str) -> Part:
-    return Part(name, lambda: path.open("rb"))
 
 
 def _files_of(item: str, glob: str, places: Places) -> tuple[str, dict[Path, str]]:

@@ -23,28 +23,29 @@ COUNTING_CHARACTERS = 60_000
 # Tests hold deliberately broken source; the others are not the library's own code.
 PYTHON_LEFT_OUT = {"test", "tests", "idle_test", "site-packages", "dist-packages", "__pycache__", "lib2to3"}
 
-Opener = Callable[[], BinaryIO]
+
+@dataclass(frozen=True)
+class Part:
+    """One file of a corpus, or a generated piece: a name for messages and a way to open it."""
+
+    name: str
+    open: Callable[[], BinaryIO]
 
 
 @dataclass(frozen=True)
 class NamedCorpus:
-    """A description for ``charrnn corpus ls`` and the function that finds (name, opener) of its parts."""
+    """A description for ``charrnn corpus ls`` and the function that finds its parts, downloaded where needed.
+
+    It raises CorpusUnavailable where they would have to be downloaded and cannot be.
+    """
 
     description: str
-    find: Callable[[Places], list[tuple[str, Opener]]]
+    find: Callable[[Places], list[Part]]
 
 
-def find_named(name: str, places: Places) -> list[tuple[str, Opener]]:
-    """The parts of a corpus in ``NAMED``, downloaded where needed.
-
-    Raises:
-        CorpusUnavailable: it would have to be downloaded and cannot be.
-    """
-    return NAMED[name].find(places)
-
-
-def _opener(path: Path) -> Opener:
-    return lambda: path.open("rb")
+def file_part(path: Path, name: str | None = None) -> Part:
+    """A file; messages call it by its path unless it has another ``name``."""
+    return Part(name or str(path), lambda: path.open("rb"))
 
 
 def local_shakespeare(places: Places) -> Path | None:
@@ -57,9 +58,9 @@ def local_shakespeare(places: Places) -> Path | None:
     return None
 
 
-def _shakespeare(places: Places) -> list[tuple[str, Opener]]:
+def _shakespeare(places: Places) -> list[Part]:
     path = local_shakespeare(places) or _download_shakespeare(places)
-    return [(str(path), _opener(path))]
+    return [file_part(path)]
 
 
 def _download_shakespeare(places: Places) -> Path:
@@ -97,24 +98,24 @@ def _download_shakespeare(places: Places) -> Path:
     )
 
 
-def _play(_: Places) -> list[tuple[str, Opener]]:
+def _play(_: Places) -> list[Part]:
     path = shipped("data") / "play.txt"  # not data/play.txt in any folder, which may be another play
     if not path.is_file():
         raise DataError(f"{path}: the bundled play is missing; install charrnn again, or choose another corpus")
-    return [(str(path), _opener(path))]
+    return [file_part(path)]
 
 
-def _python(_: Places) -> list[tuple[str, Opener]]:
+def _python(_: Places) -> list[Part]:
     root = Path(sysconfig.get_path("stdlib"))
     files = sorted(f for f in root.rglob("*.py") if not PYTHON_LEFT_OUT & set(f.relative_to(root).parts))
     if not files:
         raise DataError(f"{root}: no source of the Python standard library here; choose another corpus")
-    return [(str(file), _opener(file)) for file in files]
+    return [file_part(file) for file in files]
 
 
-def _counting(_: Places) -> list[tuple[str, Opener]]:
+def _counting(_: Places) -> list[Part]:
     text = (b"1 2 3 " * (COUNTING_CHARACTERS // 6 + 1))[:COUNTING_CHARACTERS]
-    return [("counting", lambda: io.BytesIO(text))]
+    return [Part("counting", lambda: io.BytesIO(text))]
 
 
 NAMED = {

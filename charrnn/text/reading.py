@@ -6,7 +6,8 @@ import codecs
 from collections.abc import Iterator
 
 from charrnn.errors import DataError
-from charrnn.text.corpus import Corpus, Part
+from charrnn.text.corpus import Corpus
+from charrnn.text.named import Part
 
 BYTE_ORDER_MARKS = {
     codecs.BOM_UTF32_LE: "utf-32",

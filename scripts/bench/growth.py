@@ -40,7 +40,7 @@ from matplotlib.ticker import FixedFormatter, FixedLocator, LogLocator, NullForm
 from charrnn.plots.figures import BLUE, GREEN, ORANGE, dress, save_figure
 from charrnn.runs.environment import processor_name
 from charrnn.runs.metrics import read_metrics
-from charrnn.text.named import find_named, local_shakespeare
+from charrnn.text.named import NAMED, local_shakespeare
 from charrnn.text.places import Places
 
 GOAL_MB = 100.0
@@ -121,7 +121,7 @@ def base_text(folder: Path) -> Path:
     if found := local_shakespeare(places):
         return found.absolute()
     copy = folder / "play.txt"
-    with find_named("play", places)[0][1]() as play:
+    with NAMED["play"].find(places)[0].open() as play:
         copy.write_bytes(play.read())
     return copy
 

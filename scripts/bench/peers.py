@@ -38,7 +38,7 @@ from charrnn.config.schema import parse_duration
 from charrnn.errors import CharRNNError
 from charrnn.runs.environment import processor_name
 from charrnn.runs.saved import load_model
-from charrnn.text.named import find_named
+from charrnn.text.named import NAMED
 from charrnn.text.places import Places
 from charrnn.training.precision import bf16_extension
 
@@ -134,7 +134,7 @@ def find_checkouts(assignments: Sequence[str]) -> dict[str, Path]:
 
 
 def read_text() -> Text:
-    path = Path(find_named("shakespeare", Places.from_environment())[0][0])
+    path = Path(NAMED["shakespeare"].find(Places.from_environment())[0].name)
     content = path.read_text(encoding="utf-8")
     return Text(path.absolute(), content, int(len(content) * 0.9))
 
