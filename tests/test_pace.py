@@ -9,7 +9,7 @@ import pytest
 
 from charrnn.config.schema import Config
 from charrnn.text.places import Places
-from charrnn.training.load import Load, core_seconds, look, throttled_seconds
+from charrnn.training.load import Load, core_seconds, read_load, throttled_seconds
 from charrnn.training.loop import Loop
 from charrnn.training.pace import Pace, PacedReporter, explain, pace_of
 from charrnn.training.threads import ThreadChoice
@@ -54,10 +54,10 @@ class TestLoad:
         assert load(0.0).others == 0
 
     def test_of_this_process(self) -> None:
-        before = look()
-        while look().own == before.own:
+        before = read_load()
+        while read_load().own == before.own:
             pass
-        passed = look().since(before)
+        passed = read_load().since(before)
         assert passed.wall > 0
         assert min(passed.busy, passed.stolen, passed.throttled, passed.page_reads) >= 0
 

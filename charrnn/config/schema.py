@@ -49,8 +49,8 @@ Duration = Annotated[
 ]
 
 
-def refuse_unwritable(value: Any) -> Any:
-    """Pass on anything but text that no file system and no terminal takes: with NUL or half a character in it."""
+def refuse_odd_characters(value: Any) -> Any:
+    """The value as it is; raises ValueError for a name with NUL or half a character in it, which no file can have."""
     for text in value if isinstance(value, list) else [value]:
         if isinstance(text, str) and ("\0" in text or any("\ud800" <= one <= "\udfff" for one in text)):
             raise ValueError("the name holds characters that no file name can have")
@@ -70,14 +70,14 @@ class Section(BaseModel):
 class CorpusConfig(Section):
     """Which text, and how it becomes numbers."""
 
-    source: Annotated[str | list[str], BeforeValidator(refuse_unwritable)] = Field(
+    source: Annotated[str | list[str], BeforeValidator(refuse_odd_characters)] = Field(
         description="shakespeare, play, python, counting; or a file, a folder, a list of these, or '-' for stdin"
     )
-    glob: Annotated[str, BeforeValidator(refuse_unwritable)] = Field(
+    glob: Annotated[str, BeforeValidator(refuse_odd_characters)] = Field(
         "**/*.txt", description="which files of a folder are taken, in sorted order"
     )
     encoding: str = Field("utf-8", description="text encoding, read strictly")
-    fallback: Annotated[str | None, BeforeValidator(refuse_unwritable)] = Field(
+    fallback: Annotated[str | None, BeforeValidator(refuse_odd_characters)] = Field(
         None, min_length=1, description="corpus to use where a named corpus cannot be downloaded; null to fail instead"
     )
     vocabulary: Literal["characters", "bytes"] = Field(
@@ -249,7 +249,7 @@ class SamplingConfig(Section):
 class RunConfig(Section):
     """Where a run is kept, and how often it reports."""
 
-    out: Annotated[str, BeforeValidator(refuse_unwritable)] = Field(
+    out: Annotated[str, BeforeValidator(refuse_odd_characters)] = Field(
         "runs", min_length=1, description="folder that holds the run folders"
     )
     name: str | None = Field(

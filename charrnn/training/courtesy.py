@@ -13,7 +13,7 @@ import threading
 from collections.abc import Callable
 from types import TracebackType
 
-from charrnn.training.load import Load, look, read_text, usable_cores
+from charrnn.training.load import Load, read_load, read_text, usable_cores
 
 FIRST_LOOK_SECONDS = 0.1
 LOOK_SECONDS = 1.0
@@ -25,9 +25,9 @@ QUIET_LOOKS = 3  # in a row, before the threads may spin again
 class Courtesy:
     """Looks at the load once a second, from a thread of its own. A context manager; enter it once torch is imported."""
 
-    def __init__(self, looks: Callable[[], Load] = look) -> None:
-        self._look = looks
-        self._before = looks()
+    def __init__(self, read_load: Callable[[], Load] = read_load) -> None:
+        self._read_load = read_load
+        self._before = read_load()
         self._cores = len(usable_cores())
         self._quiet = 0
         self._over = threading.Event()
@@ -50,7 +50,7 @@ class Courtesy:
 
     def look_around(self) -> None:
         """Begin or end the politeness, as the load since the last look demands."""
-        now = self._look()
+        now = self._read_load()
         load, self._before = now.since(self._before), now
         if load.others >= A_NEIGHBOUR and load.busy + load.stolen >= CROWDED * self._cores * load.wall:
             self._quiet = 0

@@ -42,7 +42,7 @@ def usable_cores() -> set[int]:
     return set(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else set(range(os.cpu_count() or 1))
 
 
-def look() -> Load:
+def read_load() -> Load:
     """The load until now. What the system does not tell is as if it were nothing."""
     times = os.times()
     own = times.user + times.system

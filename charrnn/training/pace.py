@@ -9,7 +9,7 @@ from collections.abc import Callable
 import torch
 
 from charrnn.runs.metrics import Row
-from charrnn.training.load import Load, look, usable_cores
+from charrnn.training.load import Load, read_load, usable_cores
 from charrnn.training.loop import Reporter
 from charrnn.training.session import Session
 
@@ -118,15 +118,15 @@ class Pace:
 class PacedReporter:
     """Passes on what the loop tells, and warns of a collapse."""
 
-    def __init__(self, reporter: Reporter, pace: Pace, looks: Callable[[], Load] = look) -> None:
-        self._reporter, self._pace, self._look = reporter, pace, looks
+    def __init__(self, reporter: Reporter, pace: Pace, read_load: Callable[[], Load] = read_load) -> None:
+        self._reporter, self._pace, self._read_load = reporter, pace, read_load
         self.evaluated = reporter.evaluated
         self.warned = reporter.warned
 
     def logged(self, row: Row, progress: float) -> None:
         """A line of metrics was written."""
         self._reporter.logged(row, progress)
-        if warning := self._pace.judge(row["chars_per_sec"], self._look()):
+        if warning := self._pace.judge(row["chars_per_sec"], self._read_load()):
             self.warned(warning)
 
 
