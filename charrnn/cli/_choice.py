@@ -19,8 +19,6 @@ if TYPE_CHECKING:
     from charrnn.training.ranks import Ranks
     from charrnn.training.session import Session
 
-HIGHEST_LR = 1000.0  # that the schema takes: no min_lr is above it
-
 
 class Request:
     """What was given with ``--data`` and ``--set``, checked before anything is read; ``draft`` has it as a config.
@@ -40,6 +38,7 @@ class Request:
         """The config as far as it is known: where something will be chosen with the schema's defaults, or with what
         cannot contradict what was given."""
         from charrnn.config.loader import build_config
+        from charrnn.config.schema import HIGHEST_LR
         from charrnn.config.settings import filled
         from charrnn.studies.choice import DEFAULT_SECONDS, EMBEDDING, asked_size, ends
 
@@ -50,6 +49,7 @@ class Request:
         if given.get("model.tie_weights") is True:
             size = asked_size(given)
             model = dict.fromkeys(("hidden_size", "embedding_size"), size if isinstance(size, int) else EMBEDDING)
+        # No min_lr is above the highest rate.
         return build_config(filled(self.settings, {"model": model, "training": {"lr": HIGHEST_LR, **training}}))
 
     def _given(self) -> dict[str, Any]:

@@ -33,6 +33,8 @@ def parse_duration(value: Any) -> Any:
     return value
 
 
+HIGHEST_LR = 1000
+MOST_THREADS = 1024
 MOST_SECONDS = MOST_EPOCHS = 1e9  # more than any machine has; what is worked out from them stays finite
 Duration = Annotated[
     float,
@@ -187,7 +189,7 @@ class TrainingConfig(Section):
         0.02, ge=0, le=1, description="chance per window that a stream starts from the zero state again"
     )
     optimizer: Literal["adam", "adamw", "sgd"] = Field("adam", description="made once, saved with the model")
-    lr: float = Field(2e-3, gt=0, le=1000, description="peak learning rate")
+    lr: float = Field(2e-3, gt=0, le=HIGHEST_LR, description="peak learning rate")
     betas: list[Probability] = Field([0.9, 0.99], min_length=2, max_length=2, description="Adam's two decay rates")
     momentum: float = Field(0.9, ge=0, lt=1, description="momentum of sgd")
     weight_decay: float = Field(0.0, ge=0, description="L2 penalty (adam, sgd) or decoupled decay (adamw)")
@@ -221,7 +223,7 @@ class TrainingConfig(Section):
     seed: int = Field(1, ge=0, lt=2**63, description="seed of weights, dropout, window lengths and state resets")
     device: str = Field("auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$", description="auto, cpu, cuda or cuda:N")
     threads: int | None = Field(
-        None, ge=1, le=1024, description="CPU threads; null: train and swarm measure, else torch decides"
+        None, ge=1, le=MOST_THREADS, description="CPU threads; null: train and swarm measure, else torch decides"
     )
 
     @model_validator(mode="after")

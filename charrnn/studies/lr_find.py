@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from charrnn.config.schema import TrainingConfig
+from charrnn.config.schema import HIGHEST_LR, TrainingConfig
 from charrnn.errors import UsageError
 from charrnn.runs.checkpoint import State
 from charrnn.runs.metrics import without_nan
@@ -39,7 +39,6 @@ from charrnn.training.trainer import Trainer
 # of norm about 1 out among all weights: it needs rates a hundred times higher for the same.
 DEFAULT_RANGE = {"adam": (1e-4, 1.0), "adamw": (1e-4, 1.0), "sgd": (1e-2, 100.0)}
 NARROWEST_RANGE = 100.0
-HIGHEST_RATE = 1000.0  # of any config
 SURE = 4.0  # standard errors: the least of a hundred losses is often two below their mean
 
 
@@ -65,14 +64,12 @@ def make_plan(
     low, high = DEFAULT_RANGE[config.optimizer]
     low, high = low if min_lr is None else min_lr, high if max_lr is None else max_lr
     for option, rate in (("--min-lr", low), ("--max-lr", high)):
-        if not 0 < rate <= HIGHEST_RATE:
-            raise UsageError(f"{option} {rate:g}: give a rate above 0, of {HIGHEST_RATE:g} at most")
+        if not 0 < rate <= HIGHEST_LR:
+            raise UsageError(f"{option} {rate:g}: give a rate above 0, of {HIGHEST_LR:g} at most")
     low = max(low, config.min_lr)  # a schedule that ends there cannot begin below
     if low * NARROWEST_RANGE > high * (1 + 1e-9):
-        if low * NARROWEST_RANGE > HIGHEST_RATE:
-            raise UsageError(
-                f"--min-lr {low:g}: give {HIGHEST_RATE / NARROWEST_RANGE:g} at most, to leave room above it"
-            )
+        if low * NARROWEST_RANGE > HIGHEST_LR:
+            raise UsageError(f"--min-lr {low:g}: give {HIGHEST_LR / NARROWEST_RANGE:g} at most, to leave room above it")
         raise UsageError(f"--max-lr {high:g}: give at least {low * NARROWEST_RANGE:g}, for a sweep from {low:g}")
     return Plan(low, high, seeds, trial_steps=0 if quick else trial_steps)
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from charrnn.config.loader import dump_config
-from charrnn.config.schema import Config
+from charrnn.config.schema import MOST_THREADS, Config
 from charrnn.errors import CheckpointError
 from charrnn.runs.checkpoint import State
 from charrnn.runs.directory import RunFolder
@@ -29,7 +29,6 @@ from charrnn.training.score import Score, score_from
 from charrnn.training.threads import ThreadChoice, choose_threads
 from charrnn.training.trainer import Trainer
 
-MOST_THREADS = 1024
 # What may differ from the checkpoint on resume: how long, how fast and how often, not what is trained on what.
 FREE_ON_RESUME: dict[str, bool | set[str]] = {
     "training": {

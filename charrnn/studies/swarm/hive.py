@@ -23,6 +23,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from charrnn.config.library import is_file, is_folder
+from charrnn.config.schema import MOST_THREADS
 from charrnn.config.settings import dump_yaml
 from charrnn.errors import CharRNNError, CheckpointError, UsageError
 from charrnn.runs import files
@@ -47,7 +48,7 @@ class _PlanForm(BaseModel):
     axes: list[Annotated[list[Annotated[dict[str, Any], Field(min_length=1)]], Field(min_length=1)]]
     seeds: int = Field(ge=1, le=100_000)
     texts: list[str]
-    threads: int | None = Field(ge=1, le=1024)
+    threads: int | None = Field(ge=1, le=MOST_THREADS)
     together: int | None = Field(ge=1, le=1024)
 
 
