@@ -429,7 +429,7 @@ class TestAsk:
     ("doctor runs/none", "runs/none", "no such run folder", "prints where"),
     ("doctor runs", "runs:", "holds no checkpoint"),
     ("doctor cat.txt", "cat.txt", "is a file"),
-    ("doctor runs/small/checkpoints/last.safetensors", "last.safetensors", "give the run folder"),
+    ("doctor runs/small/checkpoints/last.safetensors", "last.safetensors", "give a run folder"),
     ("doctor --config none.yaml", "none.yaml", "no such config"),
     ("doctor --config small.yaml --ask why", "--ask", "'why'", "clipping"),
     ("doctor runs/small --ask why", "--ask", "'why'"),

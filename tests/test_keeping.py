@@ -360,7 +360,7 @@ class TestGoingOn:
 
     def test_a_checkpoint_outside_of_a_run_is_no_run(self, stopped: RunFolder) -> None:
         shutil.copy(stopped.last, "alone.safetensors")
-        assert "give the run folder" in refused(Path("alone.safetensors"))
+        assert "give a run folder" in refused(Path("alone.safetensors"))
 
     def test_a_finished_run_stays_as_it_is(self, golden: RunFolder) -> None:
         before = snapshot()

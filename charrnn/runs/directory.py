@@ -75,11 +75,8 @@ class RunFolder:
         Raises:
             CheckpointError: there is no such run.
         """
+        refuse_no_folder(path)
         folder = cls(path)
-        if is_file(path):
-            raise CheckpointError(f"{path}: is a file; give the run folder, the one that holds {folder.config.name}")
-        if not is_folder(path):
-            raise CheckpointError(f"{path}: no such run folder; 'charrnn train' prints where a run is kept")
         if not (folder.last.exists() or folder.best.exists() or folder.all_older()):
             raise CheckpointError(f"{path}: holds no checkpoint; {where_to_look(path)}")
         return folder
@@ -88,6 +85,14 @@ class RunFolder:
 def environment_json(environment: dict[str, Any]) -> bytes:
     """The content of ``environment.json``."""
     return json.dumps(environment, indent=2).encode() + b"\n"
+
+
+def refuse_no_folder(path: Path) -> None:
+    """Raises CheckpointError where the path, which should be that of a run, is not a folder."""
+    if is_file(path):
+        raise CheckpointError(f"{path}: is a file; give a run folder, the one that holds config.yaml")
+    if not is_folder(path):
+        raise CheckpointError(f"{path}: no such run folder; 'charrnn train' prints where a run is kept")
 
 
 def where_to_look(path: Path) -> str:

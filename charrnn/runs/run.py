@@ -13,12 +13,11 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
-from charrnn.config.library import is_file, is_folder
 from charrnn.config.loader import load_config, load_own_config
 from charrnn.config.schema import Config
 from charrnn.config.settings import flat
 from charrnn.errors import CheckpointError
-from charrnn.runs.directory import RunFolder, where_to_look
+from charrnn.runs.directory import RunFolder, refuse_no_folder, where_to_look
 from charrnn.runs.history import History, read_history
 from charrnn.runs.lock import is_locked
 from charrnn.runs.metrics import Row, read_metrics, read_outline
@@ -126,10 +125,7 @@ def reading(path: Path) -> Iterator[None]:
     Raises:
         CheckpointError: ``path`` is no folder, or the system does not let it be read.
     """
-    if is_file(path):
-        raise CheckpointError(f"{path}: is a file; give a run folder, the one that holds config.yaml")
-    if not is_folder(path):
-        raise CheckpointError(f"{path}: no such run folder; 'charrnn train' prints where a run is kept")
+    refuse_no_folder(path)
     try:
         yield
     except OSError as error:
