@@ -113,9 +113,8 @@ def new_search(
     from charrnn.text.places import Places
 
     refuse_unwritable(Path(config.run.out))
-    words = ["--config", from_anywhere(name), *(word for one in assignments for word in ("--set", one))]
-    words += as_words({option: options[option] for option in ("seed", "device")})
-    words += as_words({"data": from_anywhere(options["data"])})
+    words = as_words({"config": from_anywhere(name), "set": list(assignments)})
+    words += as_words({"seed": options["seed"], "device": options["device"], "data": from_anywhere(options["data"])})
     if storage is not None:
         storage = _lasting(storage)
         open_storage(storage)  # found out before a folder is made

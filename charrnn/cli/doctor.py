@@ -95,10 +95,7 @@ def _config(name: str, assignments: tuple[str, ...], options: dict[str, Any]) ->
 
 def _named(config_name: str, assignments: tuple[str, ...], options: dict[str, Any]) -> str:
     """The config as another command has to name it to mean the same."""
-    words = [config_name, *as_words(options)]
-    for one in assignments:
-        words += ["--set", one]
-    return shlex.join(words)
+    return shlex.join([config_name, *as_words({**options, "set": list(assignments)})])
 
 
 def _examine(
