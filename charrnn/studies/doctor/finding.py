@@ -23,6 +23,11 @@ class Finding:
     command: str = ""
 
 
+def problem(name: str, title: str, measured: str, threshold: str, meaning: str, command: str) -> Finding:
+    """A finding that is one."""
+    return Finding(name, True, title, measured, threshold, meaning, command)
+
+
 def healthy(name: str, title: str, measured: str, threshold: str) -> Finding:
     """A finding that is no problem."""
     return Finding(name, False, title, measured, threshold)

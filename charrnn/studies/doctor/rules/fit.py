@@ -7,7 +7,7 @@ from statistics import mean
 
 from charrnn.config.schema import DropoutConfig
 from charrnn.studies.doctor.evidence import Evidence
-from charrnn.studies.doctor.finding import Finding, healthy
+from charrnn.studies.doctor.finding import Finding, healthy, problem
 from charrnn.studies.doctor.rules.rates import CLEAR_GAIN
 from charrnn.studies.doctor.trials import PLATEAU, RATE_FACTOR
 
@@ -34,9 +34,8 @@ def overfitting(evidence: Evidence) -> Finding | None:
     )
     if last["val_loss"] <= best["val_loss"] + limit or evidence.train_loss > last["val_loss"]:
         return healthy("overfitting", "It does not learn the text by heart.", measured, threshold)
-    return Finding(
+    return problem(
         "overfitting",
-        True,
         f"Overfitting since step {best['step']:,}.",
         measured,
         threshold,
@@ -51,9 +50,8 @@ def _by_heart(evidence: Evidence) -> Finding | None:
     gap, limit = evidence.val_loss - evidence.train_loss, FAR_APART * evidence.entropies["unigram"]
     if not gap > limit:
         return None
-    return Finding(
+    return problem(
         "overfitting",
-        True,
         "It knows the training text by heart.",
         f"validation loss {evidence.val_loss:.3g}, training loss {evidence.train_loss:.3g}",
         f"{limit:.2g} nats apart, {FAR_APART:.0%} of the unigram entropy",
@@ -89,9 +87,8 @@ def too_small(evidence: Evidence) -> Finding | None:
     if last <= NOT_MEMORISED * uniform:
         return healthy("capacity", "A new network learns one batch by heart.", measured, threshold)
     size = max(4 * model.hidden_size, 64)
-    return Finding(
+    return problem(
         "underfitting",
-        True,
         f"The network is too small: {model.num_layers} x {model.hidden_size} units.",
         measured,
         threshold,
@@ -112,9 +109,8 @@ def unigram_plateau(evidence: Evidence) -> Finding | None:
     if mean(losses) < PLATEAU * unigram:
         return healthy("plateau", "It has learned more than letter counts.", measured, threshold)
     if evidence.entropies["trigram"] > PLATEAU * unigram:
-        return Finding(
+        return problem(
             "unigram-plateau",
-            True,
             "It has learned how often each character occurs, and there is hardly more to learn in this text.",
             measured,
             threshold,
@@ -125,9 +121,8 @@ def unigram_plateau(evidence: Evidence) -> Finding | None:
     dropout = {f"model.dropout.{place}": share for place, share in evidence.config.model.dropout.model_dump().items()}
     most = max(dropout, key=lambda place: dropout[place])
     if dropout[most] > MOST_DROPOUT and mean(evidence.memorised[-5:]) <= NOT_MEMORISED * evidence.entropies["uniform"]:
-        return Finding(
+        return problem(
             "unigram-plateau",
-            True,
             f"It has learned how often each character occurs, and nothing else: {most} is {dropout[most]:g}.",
             measured,
             threshold,
@@ -135,9 +130,8 @@ def unigram_plateau(evidence: Evidence) -> Finding | None:
             "read comes through.",
             evidence.command(*(f"{place}=0.2" for place, share in dropout.items() if share > MOST_DROPOUT)),
         )
-    return Finding(
+    return problem(
         "unigram-plateau",
-        True,
         "It has learned how often each character occurs, and nothing else.",
         measured,
         threshold,

@@ -6,7 +6,7 @@ import math
 
 from charrnn.runs.history import History
 from charrnn.studies.doctor.evidence import Evidence
-from charrnn.studies.doctor.finding import Finding, healthy
+from charrnn.studies.doctor.finding import Finding, healthy, problem
 from charrnn.studies.doctor.probes.through_time import Profile
 from charrnn.studies.doctor.trials import PLATEAU
 
@@ -69,9 +69,8 @@ def _exploding(evidence: Evidence, relative: list[float], whose: str) -> Finding
         f"{relative[largest]:.3g} times as large {largest} characters back as at the loss, over {GROWS:g} times from "
         f"{first} on"
     )
-    return Finding(
+    return problem(
         "exploding-gradients",
-        True,
         f"The gradient{whose} explodes through time.",
         ("it is not a finite number, even at the loss itself" if math.isnan(relative[0]) else grown) + whole,
         f"{GROWS:g} times (calibrated); see Pascanu, Mikolov and Bengio 2013, https://arxiv.org/abs/1211.5063",
@@ -84,9 +83,8 @@ def _exploding(evidence: Evidence, relative: list[float], whose: str) -> Finding
 def _vanishing(evidence: Evidence, profile: Profile, whose: str) -> Finding:
     fix = ["model.forget_bias=1"] if evidence.config.model.cell == "lstm" else ["model.cell=lstm"]
     hidden = f"; of the hidden state alone, below 1 % at {profile.hidden_reach}" if profile.cell is not None else ""
-    return Finding(
+    return problem(
         "vanishing-gradients",
-        True,
         f"The gradient{whose} vanishes through time.",
         describe(profile) + hidden,
         f"above 1 % for more than {SHORT_REACH} characters, through the hidden state for more than 1 (calibrated)",
@@ -108,9 +106,8 @@ def truncation(evidence: Evidence) -> Finding | None:
     if share <= CUT:
         return healthy("truncation", f"Windows of {seq_len} are long enough for what it learns.", measured, threshold)
     longer = max(4 * seq_len, 16)
-    return Finding(
+    return problem(
         "truncation-too-short",
-        True,
         f"Truncation is too short: seq_len is {seq_len}.",
         measured,
         threshold,
@@ -156,9 +153,8 @@ def _spike(history: History, harm: float) -> float:
 
 def _ruling(evidence: Evidence, clip: float, norm: float) -> Finding:
     clipped = evidence.history.median("clipped")
-    return Finding(
+    return problem(
         "clipping-rules",
-        True,
         f"Clipping dominates: grad_clip is {clip:g}, and nearly every step is cut.",
         f"{clipped:.0%} of the steps clipped, from a norm of {norm:.2g} in the middle",
         f"{RULES_SHARE:.0%} clipped from over {RULES_FACTOR:g} times grad_clip (calibrated)",
@@ -174,9 +170,8 @@ def _never(evidence: Evidence, clip: float | None, norm: float, largest: float, 
         f"norm {norm:.2g} in the middle, {largest:.2g} at most, a jump to {spike:.2g} times the line before; "
         "none clipped"
     )
-    return Finding(
+    return problem(
         "clipping-never",
-        True,
         "Nothing clips the gradient" + ("." if clip is None else f": grad_clip is {clip:g}, far above any norm."),
         "the norm was not logged" if math.isnan(norm) else measured,
         f"{SPIKE:g} times with no step clipped, a divergence without grad_clip, or grad_clip over {NEVER_FACTOR:g} "

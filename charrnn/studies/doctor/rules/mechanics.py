@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from charrnn.studies.doctor.evidence import Evidence
-from charrnn.studies.doctor.finding import Finding, healthy
+from charrnn.studies.doctor.finding import Finding, healthy, problem
 
 MISALIGNED_BELOW = 0.9  # times the loss on the next character, or the unigram entropy: another is predicted better
 STILL = 1e-9  # update-to-weight ratio: nothing moves
@@ -27,9 +27,8 @@ def misaligned(evidence: Evidence) -> Finding | None:
     if offsets[best] >= MISALIGNED_BELOW * min(right, evidence.entropies["unigram"]):
         measured = f"{_nats(right)} on it, {offsets[best]:.2f} on {which}: no clear difference"
         return healthy("targets", "It predicts no character clearly better than the next one.", measured, threshold)
-    return Finding(
+    return problem(
         "targets-misaligned",
-        True,
         f"It has learned to predict {which}, not the next one.",
         f"loss {offsets[best]:.2f} nats on {which}, {right:.2f} on the next one",
         threshold,
@@ -50,9 +49,8 @@ def last_character_only(evidence: Evidence) -> Finding | None:
         return None
     if taught > 0.99:  # a float of a share, not a margin: one position out of a hundred would show
         return healthy("positions", "Every position of a window teaches.", f"{taught:.0%} of them", threshold)
-    return Finding(
+    return problem(
         "last-character-only",
-        True,
         "Only some positions of a window teach anything.",
         f"the loss of {taught:.1%} of the positions reaches the gradient",
         threshold,
@@ -73,9 +71,8 @@ def optimizer_reset(evidence: Evidence) -> Finding | None:
     measured = f"the optimizer has counted {last['optimizer_steps']:,} steps at step {last['step']:,}"
     if not bad:
         return healthy("optimizer", "One optimizer from the first step on.", measured, threshold)
-    return Finding(
+    return problem(
         "optimizer-reset",
-        True,
         f"The optimizer's state was lost, for the first time before step {bad[0]['step']:,}.",
         measured,
         threshold,
@@ -103,9 +100,8 @@ def frozen(evidence: Evidence) -> Finding | None:
         return healthy(
             "updates", "Every parameter moves.", f"largest update-to-weight ratios {low:.0e} to {high:.0e}", threshold
         )
-    return Finding(
+    return problem(
         "frozen-parameters",
-        True,
         f"Parameters that never move: {', '.join(still)}.",
         f"update-to-weight ratio {max(updates[name] for name in still):.0e} at most",
         threshold,
@@ -120,9 +116,8 @@ def diverged(evidence: Evidence) -> Finding | None:
     if row is None:
         return None
     training = evidence.config.training
-    return Finding(
+    return problem(
         "diverged",
-        True,
         f"The training diverged before step {row['step']:,}.",
         f"{row['steps_not_finite']} steps with a loss or gradient norm that is not finite",
         "none",

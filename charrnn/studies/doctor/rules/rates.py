@@ -7,7 +7,7 @@ import math
 from statistics import median
 
 from charrnn.studies.doctor.evidence import Evidence
-from charrnn.studies.doctor.finding import Finding, healthy
+from charrnn.studies.doctor.finding import Finding, healthy, problem
 from charrnn.studies.doctor.trials import RATE_FACTOR, SHORTEST_SCALED, USUAL_DECAY, USUAL_MOMENTUM
 from charrnn.training.optimizers import as_penalty
 
@@ -39,9 +39,8 @@ def rate(evidence: Evidence) -> Finding | None:
             return None  # nothing to compare with
         return healthy("rate", "The learning rate is about right.", measured, threshold)
     high = lower > higher or math.isinf(trials.loss("same"))  # what diverges is not cured by more
-    return Finding(
+    return problem(
         "rate-too-high" if high else "rate-too-low",
-        True,
         f"The learning rate, {evidence.config.training.lr:g}, is too {'high' if high else 'low'}.",
         measured,
         threshold,
@@ -71,9 +70,8 @@ def momentum(evidence: Evidence) -> Finding | None:
     fix = (
         f"training.momentum={USUAL_MOMENTUM:g}" if sgd else f"training.betas=[{USUAL_MOMENTUM:g},{training.betas[1]:g}]"
     )
-    return Finding(
+    return problem(
         "too-much-momentum",
-        True,
         f"Too much momentum: {name} is {value:g}.",
         measured,
         threshold,
@@ -97,9 +95,8 @@ def decay(evidence: Evidence) -> Finding | None:
     if trials.gain("less decay") <= limit:
         return healthy("decay", f"training.weight_decay {training.weight_decay:g} does no harm.", measured, threshold)
     of_adamw = "It pulls every weight to zero faster than the text pulls it away."
-    return Finding(
+    return problem(
         "too-much-decay",
-        True,
         f"Weight decay is too strong: training.weight_decay is {training.weight_decay:g}.",
         measured,
         threshold,
@@ -133,9 +130,8 @@ def second_moment(evidence: Evidence) -> Finding | None:
         )
         # A loss that was never lower than its start has not fallen: a first step too far makes gradients grow as well.
         if ratio > LAGGING and before < unigram and after > CLIMB * before:
-            return Finding(
+            return problem(
                 "second-moment-lags",
-                True,
                 f"The loss fell and then climbed: Adam's second moment lagged behind at step {rows[index]['step']:,}.",
                 f"mean g^2 was {ratio:.0f} times Adam's average of it; the loss rose from {before:.2f} to {after:.2f}",
                 threshold,

@@ -6,7 +6,7 @@ import math
 from statistics import mean
 
 from charrnn.studies.doctor.evidence import Evidence
-from charrnn.studies.doctor.finding import Finding, healthy
+from charrnn.studies.doctor.finding import Finding, healthy, problem
 
 CARRIED = 0.5  # of the streams
 NOISE = 0.5  # of what a cold start costs
@@ -36,9 +36,8 @@ def carried_state(evidence: Evidence) -> Finding | None:
     threshold = f"{NOISE:.0%} of what a cold start costs, and {COLD_EXCESS:.0%} of the unigram entropy (calibrated)"
     learned = evidence.train_loss < evidence.entropies["unigram"]
     if learned and excess > NOISE * cost and excess > COLD_EXCESS * evidence.entropies["unigram"] and cost > 0:
-        return Finding(
+        return problem(
             "state-is-noise",
-            True,
             "The carried state is noise: each window begins as if from nothing.",
             measured,
             threshold,
@@ -50,9 +49,8 @@ def carried_state(evidence: Evidence) -> Finding | None:
 
 
 def _never_carried(evidence: Evidence, carried: float) -> Finding:
-    return Finding(
+    return problem(
         "state-never-carried",
-        True,
         "The state is hardly ever carried from window to window.",
         f"{carried:.0%} of the streams begin a window with a state; state_reset is "
         f"{evidence.config.training.state_reset:g}",
@@ -83,9 +81,8 @@ def cold_state(evidence: Evidence) -> Finding | None:
     lost = cost > COLD_COST * unigram and evidence.config.training.state_reset < USUAL_RESET
     if not lost and not excess > COLD_EXCESS * unigram:
         return healthy("cold start", "It finds its way from a cold start.", measured, threshold)
-    return Finding(
+    return problem(
         "state-never-cold",
-        True,
         "It cannot start from nothing.",
         measured,
         threshold,

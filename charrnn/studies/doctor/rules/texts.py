@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from charrnn.studies.doctor.evidence import Evidence
-from charrnn.studies.doctor.finding import Finding, healthy
+from charrnn.studies.doctor.finding import Finding, healthy, problem
 
 FOREIGN = 0.25  # nats per character
 UNSEEN = 0.002  # of the validation characters
@@ -20,9 +20,8 @@ def foreign_text(evidence: Evidence) -> Finding:
     threshold = f"{FOREIGN:g} nats per character (calibrated)"
     if foreign <= FOREIGN:
         return healthy("split", "The validation text is like the training text.", measured, threshold)
-    return Finding(
+    return problem(
         "validation-unlike-training",
-        True,
         "The validation text is unlike the training text.",
         measured,
         threshold,
@@ -41,9 +40,8 @@ def unseen_characters(evidence: Evidence) -> Finding:
     corpus = evidence.config.corpus
     # Bytes are never taken for unknown, and what is frequent is not, either.
     can_be_rare = corpus.vocabulary == "characters" and max(corpus.min_count, texts.unseen_most + 1) < RARE
-    return Finding(
+    return problem(
         "unseen-characters",
-        True,
         "The validation text has characters that the training text lacks.",
         measured,
         threshold,
@@ -62,9 +60,8 @@ def duplicates(evidence: Evidence) -> Finding:
     threshold = f"{DUPLICATED:.0%} more than the text repeats itself (calibrated)"
     if texts.duplicates - texts.repeats <= DUPLICATED:
         return healthy("duplicates", "The validation text differs from the training text.", measured, threshold)
-    return Finding(
+    return problem(
         "duplicates",
-        True,
         "Much of the validation text stands in the training text.",
         measured,
         threshold,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from charrnn.studies.doctor.evidence import Evidence
-from charrnn.studies.doctor.finding import Finding, healthy
+from charrnn.studies.doctor.finding import Finding, healthy, problem
 from charrnn.studies.doctor.rules.gradients import GROWS
 
 HIGH_START = 1.5  # times ln V
@@ -25,9 +25,8 @@ def initialisation(evidence: Evidence) -> Finding:
     threshold = f"{HIGH_START:g} times ln V (calibrated; see https://cs231n.github.io/neural-networks-3/#sanitycheck)"
     if start <= HIGH_START * uniform:
         return healthy("initialisation", "It begins without strong opinions, as it should.", measured, threshold)
-    return Finding(
+    return problem(
         "bad-initialisation",
-        True,
         "It begins with strong and wrong opinions: the initial weights are too large.",
         measured,
         threshold,
@@ -61,9 +60,8 @@ def saturation(evidence: Evidence) -> Finding:
 
 
 def _saturated(evidence: Evidence, measured: str, threshold: str, cause: str) -> Finding:
-    return Finding(
+    return problem(
         "saturated-gates",
-        True,
         "Gates are saturated: stuck open or shut.",
         measured,
         threshold,
@@ -81,9 +79,8 @@ def dead_units(evidence: Evidence) -> Finding:
     if share <= DEAD:
         return healthy("units", "The units are alive.", measured, threshold)
     relu = evidence.config.model.cell == "rnn_relu"
-    return Finding(
+    return problem(
         "dead-units",
-        True,
         "Many units are dead: they do the same whatever they read.",
         measured,
         threshold,
@@ -112,9 +109,8 @@ def precision(evidence: Evidence) -> Finding | None:
     underflow = zero > VANISHED and not by_right and evidence.history.diverged is None
     if numerics.gradient <= ROUGH_GRADIENT and numerics.coarse <= COARSE and not underflow:
         return healthy("precision", "The arithmetic is exact enough.", measured, threshold)
-    return Finding(
+    return problem(
         "precision",
-        True,
         "The arithmetic is too coarse.",
         measured,
         threshold,
