@@ -133,22 +133,22 @@ def contrast(reference: Side, other: Side) -> Contrast:
     only_reference = sum(math.isfinite(a) and not math.isfinite(b) for a, b in pairs.values())
     p = sign_test(only_other, only_reference)
     often = "more" if only_other > only_reference else "less"
-    comparable = not incomparable(reference, other)
-    interval = paired_interval(list(differences.values())) if comparable else None
+    mean, interval, verdict = None, None, "no verdict: the losses do not compare"
+    if not incomparable(reference, other):
+        mean = sum(differences.values()) / len(differences) if differences else None
+        interval = paired_interval(list(differences.values()))
+        more_seeds, waits = _more_seeds(_fewer(reference, other)), _waits(reference, other)
+        verdict = _verdict(len(pairs), len(differences), interval, more_seeds, waits)
     return Contrast(
-        len(pairs),
-        differences,
-        sum(math.isinf(a) for a, _ in pairs.values()),
-        sum(math.isinf(b) for _, b in pairs.values()),
-        p,
-        sum(differences.values()) / len(differences) if differences and comparable else None,
-        interval,
-        f"diverges {often} often" if p < CERTAIN else None,
-        _verdict(
-            len(pairs), len(differences), interval, _more_seeds(_fewer(reference, other)), _waits(reference, other)
-        )
-        if comparable
-        else "no verdict: the losses do not compare",
+        pairs=len(pairs),
+        differences=differences,
+        diverged=sum(math.isinf(a) for a, _ in pairs.values()),
+        diverged_reference=sum(math.isinf(b) for _, b in pairs.values()),
+        p_divergence=p,
+        mean=mean,
+        interval=interval,
+        divergence=f"diverges {often} often" if p < CERTAIN else None,
+        verdict=verdict,
     )
 
 

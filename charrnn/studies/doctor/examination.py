@@ -106,19 +106,21 @@ def examine(session: Session, history: History, config_name: str, advanced: Adva
     with kept_generators(session.trainer.device):
         evidence = collect(session, history, config_name, advanced)
     findings = [finding for rule in RULES if (finding := rule(evidence)) is not None]
-    model = session.config.model
     train_loss = f"{evidence.train_loss:.3g}" if history.logs else "not logged"
-    return Examination(
-        f"{config_name}: {model.shape} on {session.text.name}, "
+    subject = (
+        f"{config_name}: {session.config.model.shape} on {session.text.name}, "
         f"{evidence.history.steps:,} steps (probed as saved at step {probed:,}), training loss {train_loss}, "
-        f"validation loss {evidence.val_loss:.3g} nats per character",
-        [finding for finding in findings if finding.problem],
-        [finding for finding in findings if not finding.problem],
-        evidence.profile,
-        evidence.reading,
-        session.config.training.seq_len,
-        evidence.details(),
-        unseen_span(session.text, PIECE) == session.text.spans["val"],
+        f"validation loss {evidence.val_loss:.3g} nats per character"
+    )
+    return Examination(
+        subject,
+        problems=[finding for finding in findings if finding.problem],
+        healthy=[finding for finding in findings if not finding.problem],
+        profile=evidence.profile,
+        reading=evidence.reading,
+        seq_len=session.config.training.seq_len,
+        details=evidence.details(),
+        is_unseen=unseen_span(session.text, PIECE) == session.text.spans["val"],
     )
 
 
@@ -146,23 +148,23 @@ def collect(session: Session, history: History, config_name: str, advanced: Adva
     trials = run_trials(lab, lambda share: advanced("short trainings", 0.3 + 0.6 * share))
     memorised = memorise(lab, trials, lambda share: advanced("one batch", 0.9 + 0.1 * share))
     return Evidence(
-        config_name,
-        config,
-        history,
-        session.baselines,
-        texts,
-        profile,
-        activity,
-        new_profile,
-        new_activity,
-        reading,
-        continuation,
-        numerics,
-        val_loss,
-        val_loss_cold,
-        start_loss,
-        memorised,
-        trials,
+        config_name=config_name,
+        config=config,
+        history=history,
+        entropies=session.baselines,
+        texts=texts,
+        profile=profile,
+        activity=activity,
+        new_profile=new_profile,
+        new_activity=new_activity,
+        reading=reading,
+        continuation=continuation,
+        numerics=numerics,
+        val_loss=val_loss,
+        val_loss_cold=val_loss_cold,
+        start_loss=start_loss,
+        memorised=memorised,
+        trials=trials,
     )
 
 
