@@ -221,8 +221,7 @@ def describe(results: dict[str, Any]) -> str:
     if len(different) > ROWS:
         lines.append(f"... and {len(different) - ROWS} more")
     again = len(trials) - len(different)
-    told = f"{len(trials)} combinations tried" + f", {again} of them again" * bool(again)
-    lines += ["", told]
+    lines += ["", f"{len(trials)} combinations tried" + (f", {again} of them again" if again else "")]
     best = next((one for one in trials if one["number"] == results["best"]), None)
     if best is not None:
         lines += [f"Best: {', '.join(best['labels'])}, median {format_loss(best['median'])}"]
@@ -239,4 +238,4 @@ def _outcome(trial: dict[str, Any]) -> list[str]:
     from charrnn.plots.search import fate
 
     median = "diverged" if fate(trial) == "diverged" else format_loss(trial["median"])
-    return [str(trial["bees"]), median, f"{trial['diverged']:.0%}", "pruned" * (trial["state"] == "pruned")]
+    return [str(trial["bees"]), median, f"{trial['diverged']:.0%}", "pruned" if trial["state"] == "pruned" else ""]

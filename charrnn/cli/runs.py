@@ -98,13 +98,14 @@ def _table(listed: list[Listed]) -> list[str]:
 
 def _cells(one: Listed) -> list[str]:
     changed = ", ".join(f"{name.partition('.')[2]}={_value(name, value)}" for name, value in one.differing.items())
+    base = Path(one.base or "").stem
     return [
         one.name,
         one.state,
         "" if one.best_val_loss is None else format_loss(one.best_val_loss),
         "" if one.steps is None else f"{one.steps:,}",
         "" if one.seconds is None else format_seconds(one.seconds),
-        one.remark or Path(one.base or "").stem + f": {changed}" * bool(changed),
+        one.remark or (f"{base}: {changed}" if changed else base),
         one.note or "",
     ]
 

@@ -171,9 +171,9 @@ def _losses(axis: Axes, runs: Sequence[Run], average: int | None) -> None:
         _plot(axis, _series(run.metrics, "val_loss"), **line_style(number), linewidth=1, marker="o", markersize=3.5)
     loss_axis(axis, _drawn(axis))
     axis.set_ylabel("loss, nats/char")
-    lines = {"training" + f", mean of {average} steps" * bool(average): "", "validation": "o"}
-    if not any(run.history.evaluations for run in runs):
-        lines = {name.replace("validation", "validation (none yet)"): marker for name, marker in lines.items()}
+    training = f"training, mean of {average} steps" if average else "training"
+    validation = "validation" if any(run.history.evaluations for run in runs) else "validation (none yet)"
+    lines = {training: "", validation: "o"}
     handles = [Line2D([], [], color=GREY, marker=marker, markersize=3.5, label=name) for name, marker in lines.items()]
     axis.legend(handles=handles, fontsize="small", loc="upper right")
 

@@ -133,7 +133,7 @@ def heading(hive: dict[str, Any], drawn: int) -> str:
     """The title of a hive's picture: how many bees on what, and how many swarms are left out."""
     swarms, bees = len(hive["swarms"]), max(one["count"] for one in hive["swarms"])
     title = f"{hive['name']}: {_count(swarms, 'swarm')} of {_count(bees, 'bee')} on {hive['text']}"
-    return title + f" ({drawn} of the {swarms} swarms are drawn)" * (drawn < swarms)
+    return f"{title} ({drawn} of the {swarms} swarms are drawn)" if drawn < swarms else title
 
 
 def _count(number: int, what: str) -> str:

@@ -25,10 +25,8 @@ def draw_schedule(config: TrainingConfig, title: str, steps: int | None = None) 
         shares = [i / POINTS for i in range(POINTS + 1)]
         rates = [learning_rate(config, config.warmup_steps, share) for share in shares]
         axis.plot([100 * share for share in shares], rates, color=BLUE)
-        axis.set_xlabel(
-            "training done, %"
-            + (f" (without the first {config.warmup_steps} steps' warm-up)" * bool(config.warmup_steps))
-        )
+        left_out = f" (without the first {config.warmup_steps} steps' warm-up)" if config.warmup_steps else ""
+        axis.set_xlabel(f"training done, %{left_out}")
     else:
         drawn = _some_steps(steps, config.warmup_steps)
         axis.plot(drawn, [learning_rate(config, step, step / steps) for step in drawn], color=BLUE)

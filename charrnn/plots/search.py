@@ -72,7 +72,7 @@ def _title(results: dict[str, Any]) -> str:
     count, seeds = len(results["trials"]), len(results["seeds"])
     title = f"{results['name']}: {count} combinations of {seeds} seeds each on {results['text']}"
     left = len(results["settings"]) - MOST
-    return title + f" ({left} more settings are not drawn)" * (left > 0)
+    return f"{title} ({left} more settings are not drawn)" if left > 0 else title
 
 
 def _scale(axis: Axes, losses: list[float]) -> tuple[float, float, float]:

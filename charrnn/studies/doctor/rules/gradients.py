@@ -65,6 +65,7 @@ def _exploding(evidence: Evidence, relative: list[float], whose: str) -> Finding
     norm = evidence.history.median("grad_norm_median")
     whole = "" if math.isnan(norm) else f"; the whole gradient's norm is {norm:.2g}"
     fixes = [f"training.seq_len={max(first - 1, 1)}"] if first > 2 else []
+    shorter = f"windows shorter than {first} characters cut it off, " if fixes else ""
     grown = (
         f"{relative[largest]:.3g} times as large {largest} characters back as at the loss, over {GROWS:g} times from "
         f"{first} on"
@@ -75,7 +76,7 @@ def _exploding(evidence: Evidence, relative: list[float], whose: str) -> Finding
         ("it is not a finite number, even at the loss itself" if math.isnan(relative[0]) else grown) + whole,
         f"{GROWS:g} times (calibrated); see Pascanu, Mikolov and Bengio 2013, https://arxiv.org/abs/1211.5063",
         "What happened long ago outweighs what happened just now, and its direction is noise. Clipping bounds the "
-        f"step, {f'windows shorter than {first} characters cut it off, ' * bool(fixes)}orthogonal starts avoid it.",
+        f"step, {shorter}orthogonal starts avoid it.",
         evidence.command("training.grad_clip=1", *fixes, "model.recurrent_init=orthogonal"),
     )
 
