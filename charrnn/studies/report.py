@@ -43,10 +43,7 @@ def report(
         CheckpointError, ConfigError: a run cannot be read.
         Interrupted: whatever ``advanced`` raises.
     """
-    if twice := [
-        path for place, path in enumerate(paths) if path.resolve() in [one.resolve() for one in paths[:place]]
-    ]:
-        raise UsageError(f"{twice[0]}: is given twice; give each run once")
+    _refuse_twice(paths)
     runs = [read_run(path) for path in paths]
     names = _names(paths)
     chapters = [
@@ -62,6 +59,14 @@ def report(
         warnings,
         [("command", command), ("made", f"{made:%Y-%m-%d %H:%M %Z}".strip()), ("charrnn", version("charrnn"))],
     )
+
+
+def _refuse_twice(paths: Sequence[Path]) -> None:
+    seen = set()
+    for path in paths:
+        if path.resolve() in seen:
+            raise UsageError(f"{path}: is given twice; give each run once")
+        seen.add(path.resolve())
 
 
 def _names(paths: Sequence[Path]) -> list[str]:

@@ -152,12 +152,18 @@ def _files_in(folder: Path, glob: str) -> list[Path]:
     except (ValueError, NotImplementedError) as error:
         raise DataError(f"corpus.glob {glob!r}: no pattern within a folder; use one like '**/*.txt'") from error
     below = {file.parent for file in matching}
-    left_out = {one for one in below if any(_has_no_texts(p) for p in (one, *one.parents) if folder in p.parents)}
+    left_out = {one for one in below if _is_left_out(one, folder)}
     files = [file for file in matching if file.parent not in left_out]
     if not files:
         but = " outside hidden folders and run folders" if matching else ""
         raise DataError(f"{folder}: no file matches {glob!r}{but}; set corpus.glob, for example to '**/*.md'")
     return files
+
+
+def _is_left_out(inner: Path, folder: Path) -> bool:
+    """Whether it has no texts, or a folder between it and ``folder`` has none."""
+    between = [one for one in (inner, *inner.parents) if folder in one.parents]
+    return any(map(_has_no_texts, between))
 
 
 def _has_no_texts(folder: Path) -> bool:
