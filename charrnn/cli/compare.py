@@ -72,7 +72,7 @@ def _table(rows: Sequence[Sequence[str]], right: bool = False) -> list[str]:
 
 
 def _settings(comparison: Comparison, letters: list[str]) -> list[str]:
-    from charrnn.studies.compare import shown
+    from charrnn.config.settings import shown
 
     if not comparison.differing:
         return ["No setting differs."]

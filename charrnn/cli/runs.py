@@ -112,7 +112,7 @@ def _cells(one: Listed) -> list[str]:
 
 def _value(name: str, value: Any) -> str:
     """A setting's value; of a file of text its name alone, which is what fits."""
-    from charrnn.studies.compare import shown
+    from charrnn.config.settings import shown
 
     return Path(value).name if name == "corpus.source" and isinstance(value, str) else shown(value)
 

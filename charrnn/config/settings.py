@@ -5,6 +5,7 @@ Knows nothing of the schema: see ``loader`` for what a config must be.
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
@@ -212,6 +213,11 @@ def flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     for key, value in values.items():
         named |= flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
     return named
+
+
+def shown(value: Any) -> str:
+    """A setting's value as a config has it, on one line."""
+    return f"{value:g}" if isinstance(value, float) else value if isinstance(value, str) else json.dumps(value)
 
 
 @dataclass(frozen=True)

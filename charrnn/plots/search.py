@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
+from charrnn.config.settings import shown
 from charrnn.plots.figures import BLUE, GREEN, ORANGE, PURPLE, RED, dress, wrapped
 from charrnn.plots.hive import LOWEST, short_number
 
@@ -102,18 +103,12 @@ def _positions(axis: Axes, setting: dict[str, Any], trials: list[dict[str, Any]]
     step = math.ceil(len(choices) / MOST_NAMES)
     ticks = range(0, len(choices), step)
     room = 0.8 * WIDTH * step / len(choices)
-    labels = [wrapped(", ".join(map(_named, choices[tick])), room, 8) for tick in ticks]
+    labels = [wrapped(", ".join(map(shown, choices[tick])), room, 8) for tick in ticks]
     axis.set_xticks(ticks, labels, fontsize=8, parse_math=False)
     return {
         trial["number"]: choices.index([trial["settings"][name] for name in names]) + _aside(trial["number"])
         for trial in known
     }
-
-
-def _named(value: Any) -> str:
-    if value is None or isinstance(value, bool):
-        return "null" if value is None else str(value).lower()
-    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def _aside(number: int) -> float:

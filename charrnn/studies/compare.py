@@ -7,7 +7,6 @@ better.
 
 from __future__ import annotations
 
-import json
 import math
 import shlex
 from collections.abc import Sequence
@@ -15,6 +14,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from charrnn.config.settings import shown
 from charrnn.errors import UsageError
 from charrnn.runs.metrics import without_nan
 from charrnn.studies.bootstrap import FEWEST_PAIRS, Interval, paired_interval, sign_test
@@ -183,11 +183,6 @@ def _verdict(pairs: int, compared: int, interval: Interval | None, advice: str, 
     if compared < FEWEST_PAIRS:
         return f"no verdict from fewer than {FEWEST_PAIRS} pairs; {advice}"
     return f"no verdict: too many of the {compared} differences are equal; {advice}"
-
-
-def shown(value: Any) -> str:
-    """A setting's value as a config has it, on one line."""
-    return f"{value:g}" if isinstance(value, float) else value if isinstance(value, str) else json.dumps(value)
 
 
 def _labels(sides: Sequence[Side], settings: dict[str, list[Any]]) -> list[str]:

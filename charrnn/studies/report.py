@@ -11,11 +11,12 @@ from importlib.metadata import version
 from pathlib import Path
 
 from charrnn.config.loader import dump_config
+from charrnn.config.settings import shown
 from charrnn.errors import CharRNNError, Interrupted, UsageError
 from charrnn.plots.report import Chapter, Checked, Examined, ReportPage, Sample, Setting, ThroughTime
 from charrnn.runs.run import Run, read_run
 from charrnn.studies import Advanced
-from charrnn.studies.compare import incomparable, shown
+from charrnn.studies.compare import incomparable
 from charrnn.studies.compared import differing, read_side
 from charrnn.studies.doctor.examination import examine_folder
 from charrnn.studies.doctor.finding import Finding

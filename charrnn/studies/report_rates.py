@@ -11,12 +11,11 @@ import re
 from pathlib import Path
 from typing import Any
 
-from charrnn.config.settings import flat
+from charrnn.config.settings import flat, shown
 from charrnn.errors import CheckpointError
 from charrnn.plots.lr_find import draw_lr_find
 from charrnn.plots.report import Rates
 from charrnn.runs.run import Run, read_json
-from charrnn.studies.compare import shown
 from charrnn.studies.compared import differing
 
 # What a search looks for, or what its short trainings replace: no difference to be told.

@@ -7,8 +7,8 @@ import shlex
 from collections.abc import Sequence
 from typing import Any
 
+from charrnn.config.settings import shown
 from charrnn.runs.run import Run
-from charrnn.studies.compare import shown
 from charrnn.studies.doctor.probes.through_time import Profile
 
 BEGINNINGS = {
