@@ -91,14 +91,14 @@ def train(
     >>> run.path.name, run.settings["model.hidden_size"], run.metrics[-1]["step"]
     ('abc', 16, 20)
     """
-    stem, made_from, options = None, None, [*_overrides(settings or {}), *_named(data=data, out=out, name=name)]
+    stem, origin, options = None, {}, [*_overrides(settings or {}), *_named(data=data, out=out, name=name)]
     if isinstance(config, Config):
         checked = revise_config(config, options=options)
     elif isinstance(config, Mapping):
         checked = load_config(None, options=[*_overrides(config), *options])
     else:
         file = find_config(str(config))
-        stem, made_from = stem_of_config(file), name_of_config(file)
+        stem, origin = stem_of_config(file), {"config": name_of_config(file)}
         no_note = ["run.note=null"] if is_of_run(file) else []  # why that run was made is not why this one is
         checked = load_config(file, no_note, options)
     require_tracker(checked)
@@ -107,7 +107,7 @@ def train(
         stack.enter_context(lent_process())
         stack.enter_context(Courtesy())
         session = new_session(checked, Places.from_environment())
-        session.made_from = made_from
+        session.origin = origin
         folder = start_run(session, stem or name_from(session.text.name))
         stack.enter_context(FolderLock(folder))
         _train(session, progress)

@@ -165,6 +165,7 @@ def cases(*rows: tuple[str, ...]) -> pytest.MarkDecorator:
     ),
     ("train --config ok.yaml --set training.batch_size=1 --set training.seq_len=5000", "4,212 characters"),
     ("train --config ok.yaml --inexact", "--inexact", "--resume"),
+    ("plot --average 5", "which run?", "charrnn plot RUN..."),
     ("train --config ok.yaml --data short.txt", "short.txt", "2 characters", "training.batch_size=1"),
     ("train --config ok.yaml --data /dev/zero", "/dev/zero", "is a device", "give a file"),
     ("train --config ok.yaml --data latin.txt", "latin.txt", "byte 11, line 3", "0xe9", "latin-1"),

@@ -101,8 +101,11 @@ class TestATraining:
         assert config == expected.model_dump(mode="json")
 
     def test_the_reasons_are_kept(self) -> None:
-        result = done("--data", "cat.txt", *SHORT)
-        assert json.loads(Path("runs/cat/environment.json").read_text())["chosen"] == chosen_lines(result.err)
+        result = done("--data", "cat.txt", "--set", "model.cell=gru", "--set", "model.dropout=0.25", *SHORT)
+        environment = json.loads(Path("runs/cat/environment.json").read_text())
+        assert environment["chosen"] == chosen_lines(result.err)
+        assert {"corpus.source", "model.cell", "model.dropout.input"} <= set(environment["given"])
+        assert not {"model.hidden_size", "training.lr"} & set(environment["given"])
         done("--config", "runs/cat/config.yaml")
         assert "chosen" not in json.loads(Path("runs/cat-2/environment.json").read_text())
 

@@ -27,12 +27,16 @@ import yaml
 from charrnn.__main__ import main as entry_point
 from charrnn.cli import cli
 from charrnn.cli._interrupts import Interrupts
+from charrnn.cli._terminal import format_loss, log_line, printable
+from charrnn.cli.eval import _table
 from charrnn.config.library import shipped_configs
 from charrnn.config.schema import Config
 from charrnn.runs.metrics import read_metrics
 from charrnn.text.named import NAMED
 from charrnn.text.places import Places
 from charrnn.training.clock import clock
+from charrnn.training.evaluation import Evaluation
+from charrnn.training.scoring import Report
 from tests.command_line import PROGRAM, Result, run, snapshot
 from tests.conftest import TEXT, make_config
 from tests.helpers import LOG_KEYS, OBSERVED_KEYS, begin, train
@@ -426,7 +430,7 @@ class TestEval:
         result = done("eval", "--checkpoint", "run", *options)
         report = json.loads(result.out)
         assert (report["split"], report["characters"]) == ("all", len("the cat sat") - 1)
-        assert result.err == "warning: other.txt: 3 of 14 characters left out: the model does not know them\n"
+        assert result.err == "warning: other.txt: 3 of 14 characters are left out: the model does not know them\n"
 
     def test_table(self) -> None:
         out = done("eval", "--checkpoint", "run").out
@@ -434,6 +438,25 @@ class TestEval:
             *("carried", "cold", "uniform", "unigram", "bigram", "trigram")
         ]
         assert out.startswith("cat.txt, val: 468 characters\n")
+
+
+@pytest.mark.parametrize(
+    ("nats", "told"), [(2.4e-5, "2.4e-05 3.5e-05 1.000"), (1.5, "1.5000 2.1640 4.482"), (6e7, "6.0e+07 8.7e+07 inf")]
+)
+def test_losses_of_any_size_are_told(nats: float, told: str) -> None:
+    score = Evaluation(nats, 10)
+    lines = _table(Report("x", "val", score, score, {"uniform": 4.0})).splitlines()
+    assert lines[2].split() == ["carried", *told.split()]
+    row = {"step": 5, "train_loss": nats, "grad_norm": nats, "lr": 0.1, "chars_per_sec": 1000.0}
+    assert f"train {format_loss(nats, 3)}  best val {format_loss(nats, 3)}  |g| " in log_line(row, nats)
+    assert float(format_loss(nats, 3)) == pytest.approx(nats, rel=0.05)
+
+
+def test_what_steers_a_terminal_is_escaped_and_nothing_else() -> None:
+    harmless = "a\u00a0b\u3000\u4ed6 \U0001f469\u200d\U0001f4bb \u0646\u200c\u0647\n\t\u00ad"
+    assert printable(harmless) == harmless
+    for character in "\x1b\x00\r\x7f\x9b\u202a\u202e\u2066\u2069\u2028\u2029\ud800\ue000":
+        assert printable(f"a{character}b") == f"a{repr(character)[1:-1]}b"
 
 
 class TestSample:

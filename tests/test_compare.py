@@ -470,6 +470,19 @@ class TestOtherText:
         assert setting.partition("=")[0] in found["warnings"][0]
         assert found["contrasts"][0]["verdict"] == "no verdict: the losses do not compare"
 
+    def test_all_of_a_short_validation_part(self) -> None:
+        """However far an evaluation may read: as far as the text goes."""
+        for name, limit in (("a", 200), ("b", 300)):
+            a_swarm(name, f"run.eval_characters={limit}", losses=BASE if name == "a" else BETTER)
+            for environment in Path(name).glob("bee-*/environment.json"):
+                known = json.loads(environment.read_text())
+                known["corpus"]["characters"] = 1900
+                environment.write_text(json.dumps(known))
+        assert compared("a", "b")["contrasts"][0]["verdict"] == "better"
+        for environment in Path("b").glob("bee-*/environment.json"):
+            environment.write_text(environment.read_text().replace("1900", "2100"))
+        assert compared("a", "b")["contrasts"][0]["verdict"] == "no verdict: the losses do not compare"
+
     @pytest.mark.parametrize("content", [None, "{}", '{"corpus": 3}', '{"corpus": {"name": "x"}}'])
     def test_a_text_nobody_knows_of(self, content: str | None) -> None:
         a_swarm("a", losses=BASE)

@@ -84,6 +84,12 @@ class TestOffers:
     def test_resume_looks_where_the_runs_are_kept(self) -> None:
         assert "far/three" in offered("charrnn train --out far --resume th")
 
+    def test_pictures_are_of_runs_or_of_a_schedule(self) -> None:
+        assert offered("charrnn plot ") == ["schedule", "runs/one", "runs/two"]
+        assert "runs/one" in offered("charrnn plot runs/o")
+        assert {"--average", "--parameters", "--help"} <= set(offered("charrnn plot --"))
+        assert "runs/two" in offered("charrnn plot runs/one ")
+
     def test_swarms(self) -> None:
         assert offered("charrnn compare ") == ["runs/one", "runs/two"]
         assert "runs/h-swarm/" in offered("charrnn compare runs/one runs/")

@@ -108,6 +108,8 @@ def test_a_limit_bounds_what_is_read(limit: int, monkeypatch: pytest.MonkeyPatch
 def test_measures_of_known_models() -> None:
     coin = Evaluation(math.log(2), 1)
     assert [coin.bpc, coin.perplexity] == pytest.approx([1, 2])
+    assert Evaluation(709.0, 1).perplexity == pytest.approx(math.exp(709))
+    assert Evaluation(710.0, 1).perplexity == math.inf, "and no number made up"
 
 
 def test_a_model_that_knows_nothing_scores_ln_v(ids: np.ndarray) -> None:

@@ -241,6 +241,21 @@ def test_the_model_card_is_read_by_the_hub() -> None:
     assert "charrnn sample --checkpoint there" in text and "lstm 2 x 8" in text
 
 
+def test_what_a_card_says_can_be_pasted() -> None:
+    name = 'my "best" model'
+    write_hub(make_saved(), Path(name))
+    text = Path(name, "README.md").read_text()
+    assert "charrnn sample --checkpoint 'my \"best\" model' " in text
+    assert 'charrnn.load("my \\"best\\" model")' in text
+
+
+def test_the_card_of_a_network_of_bytes() -> None:
+    write_hub(make_saved(vocabulary=Vocabulary("bytes")), Path("there"))
+    text = Path("there/README.md").read_text()
+    assert "(9 bytes, " in text and "1.5 nats per byte (" in text and "nats_per_byte" in text
+    assert "nats per character" not in text and "nats_per_character" not in text
+
+
 def test_a_card_without_a_loss() -> None:
     saved = SavedModel(**{**vars(make_saved()), "val_loss": None})
     write_hub(saved, Path("there"))

@@ -467,8 +467,8 @@ class TestCommand:
 
     def test_what_is_left_out_is_told(self) -> None:
         result = run("inspect", "--checkpoint", "run", "--text", "dog.txt", "--on-unknown", "skip")
-        assert "warning: dog.txt: 2 of 7 characters left out" in result.err
-        assert "2 of 7 characters left out" in Path("run-inspect.html").read_text()
+        assert "warning: dog.txt: 2 of 7 characters are left out" in result.err
+        assert "2 of 7 characters are left out" in Path("run-inspect.html").read_text()
 
     def test_asked_units_are_on_the_page(self) -> None:
         run("inspect", "--checkpoint", "run", "--text", "cat.txt", "--length", "300", "--unit", "1:7", "--unit", "1:2")

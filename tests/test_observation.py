@@ -82,6 +82,15 @@ def test_what_is_wrong_shows(monkeypatch: pytest.MonkeyPatch) -> None:
     assert row["optimizer_steps"] == 1
 
 
+def test_what_was_zero_has_no_ratio() -> None:
+    """The biases of an LSTM's recurrent part begin there: an update divided by nothing is no number."""
+    trainer = make_trainer()
+    trainer.model.decoder.bias.data.zero_()
+    row = trainer.step(0.01, observe=True).observation.to_row()  # type: ignore[union-attr]
+    assert "update_ratio" not in row["tensors"]["decoder.bias"]
+    assert row["tensors"]["decoder.bias"]["grad_norm"] > 0
+
+
 def test_a_parameter_that_gets_no_gradient() -> None:
     trainer = make_trainer()
     frozen = trainer.model.decoder.bias.requires_grad_(False)

@@ -224,7 +224,10 @@ class TestSchedule:
         config = TrainingConfig.model_validate({"schedule": "cosine", "max_steps": 60, "warmup_steps": 7})
         _, drawn = self._drawn(config, 25)
         assert drawn == [(step, learning_rate(config, step, step / 25)) for step in range(25)]
-        assert self._drawn(config, 1)[1] == [(0, learning_rate(config, 0, 0))]
+        axis, drawn = self._drawn(config, 1)
+        assert drawn == [(0, learning_rate(config, 0, 0))]
+        assert axis.get_lines()[0].get_marker() == ".", "one point alone is no line"
+        assert all(tick.is_integer() for tick in self._drawn(config, 4)[0].get_xticks())
 
     @pytest.mark.parametrize("warmup_steps", [0, 7])
     @pytest.mark.parametrize(

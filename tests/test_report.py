@@ -153,9 +153,14 @@ class TestContent:
         assert "All settings were chosen for the text." in text
         assert "8 units: a short text" in text
         assert f"chosen {EVIL}" not in text
+        environment = {"chosen": ["8 units"], "given": ["training.lr", "training.batch_size"]}
+        text = page(run_folder("dog", environment=environment)).text
+        assert re.search(r"Given were .*batch_size=4.*lr=0\.01.*; all other settings were chosen for the text\.", text)
 
     def test_environment(self) -> None:
-        assert environment_words({"threads": 2, "chosen": ["x"], "corpus": {"characters": 12345, "name": "cat"}}) == [
+        stands_elsewhere = {"chosen": ["x"], "given": ["y"]}
+        told = {"threads": 2, **stands_elsewhere, "corpus": {"characters": 12345, "name": "cat"}}
+        assert environment_words(told) == [
             ("threads", "2"),
             ("corpus: characters", "12,345"),
             ("corpus: name", "cat"),
@@ -163,6 +168,10 @@ class TestContent:
         text = page(run_folder("cat")).text
         assert SHA in text
         assert "charrnn train --set 'run.note=two words'" in text
+
+    def test_the_clipped_share_is_of_steps_not_of_lines(self) -> None:
+        rows = [{**log(50, 3.0), "clipped": 0.4}, {**log(51, 2.9), "clipped": 1.0}]
+        assert "Clipped at 1: 41.2% of the steps." in page(run_folder("cat", rows=rows)).text
 
     def test_captions_have_the_numbers(self) -> None:
         text = page(run_folder("cat")).text

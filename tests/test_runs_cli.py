@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -140,16 +141,24 @@ class TestList:
         a_run("runs/python-12", *changed, base="shakespeare.yaml")
         a_run("runs/mine", *changed, base="shakespeare.yaml", config="/home/me/mine.yaml")
         a_run("runs/chosen", *changed, chosen=["lstm"])
+        given = ["corpus.source", "training.lr", "model.dropout", "training.device", 3]
+        a_run("runs/given", *changed, chosen=["lstm"], given=given)
         found = listed()
         assert {name: one["base"] for name, one in found.items()} == {
             "one": "quickstart.yaml",
             "python-12": "python.yaml",
             "mine": "shakespeare.yaml",
             "chosen": None,
+            "given": None,
         }
         assert found["mine"]["differing"] == {"training.lr": 0.125, "training.seed": 5}
         assert found["one"]["differing"]["model.hidden_size"] == 384
         assert found["chosen"]["remark"] == "all chosen for the text: lstm 1 x 32"
+        assert found["given"]["differing"].keys() == {
+            "training.lr",
+            *(f"model.dropout.{place}" for place in ("input", "between", "output")),
+        }
+        assert re.search(r"chosen for the text \(lstm 1 x 32\): .*lr=0\.125", run("runs", "ls").out)
 
     def test_where_it_is_kept_and_computed_is_no_difference(self) -> None:
         settings = ("run.name=x", "run.out=y", "run.note=z", "training.threads=1", "training.device=cpu")

@@ -84,7 +84,7 @@ class Request:
         choice = self._choice(text, entropies, ranks.size if ranks else 1)
         config = self._completed(choice, name_from(text.name))
         session = session_on(config, text, entropies, measure_threads=measure_threads, ranks=ranks)
-        session.chosen = tuple(choice.reasons)
+        session.origin = {"chosen": choice.reasons, "given": list(self._given())}
         for number, reason in enumerate(choice.reasons):
             say(f"{'Chosen:' if number == 0 else '':8}{reason}")
         return session

@@ -7,6 +7,7 @@ import os
 import sys
 import time
 import traceback
+import unicodedata
 from collections.abc import Callable
 from typing import Any
 
@@ -143,10 +144,10 @@ def no_live_view() -> str | None:
 
 def log_line(row: dict[str, Any], best: float | None) -> str:
     """What matters most in a line of metrics, beside the best validation loss so far."""
-    known = "" if best is None else f"  best val {best:.3f}"
+    known = "" if best is None else f"  best val {format_loss(best, 3)}"
     return (
-        f"step {row['step']:,}  train {row['train_loss']:.3f}{known}"
-        f"  |g| {row['grad_norm']:.2f}  lr {row['lr']:.1e}  {row['chars_per_sec'] / 1000:.1f}k char/s"
+        f"step {row['step']:,}  train {format_loss(row['train_loss'], 3)}{known}"
+        f"  |g| {format_loss(row['grad_norm'], 2)}  lr {row['lr']:.1e}  {row['chars_per_sec'] / 1000:.1f}k char/s"
     )
 
 
@@ -166,9 +167,9 @@ def indented(sample: str) -> str:
     return "\n".join(f"    | {line}" for line in sample.strip("\n").split("\n"))
 
 
-def format_loss(nats: float) -> str:
-    """Four decimals, or what is left of a loss smaller than that shows."""
-    return f"{nats:.4f}" if nats >= 0.01 else f"{nats:.1e}"
+def format_loss(nats: float, decimals: int = 4) -> str:
+    """So many decimals, or what is left of a number smaller than these show, or larger than anybody reads."""
+    return f"{nats:.{decimals}f}" if 0.01 <= nats < 1e4 else f"{nats:.1e}"
 
 
 def format_nats(nats: float) -> str:
@@ -220,5 +221,12 @@ def say(text: str) -> None:
 
 
 def printable(text: str) -> str:
-    """Text with control characters as escapes: what a file's name or content holds must not steer the terminal."""
-    return "".join(c if c.isprintable() or c in "\n\t" else repr(c)[1:-1] for c in text)
+    """Text with whatever steers a terminal, or the direction of writing, as escapes: a file's name or content must
+    not. Spaces of other widths and what joins the parts of a character are none of that."""
+    return "".join(c if c.isprintable() or c in "\n\t" or _is_harmless(c) else repr(c)[1:-1] for c in text)
+
+
+def _is_harmless(character: str) -> bool:
+    """Of what Python does not call printable."""
+    kind = unicodedata.category(character)
+    return kind == "Zs" or (kind == "Cf" and unicodedata.bidirectional(character) in ("BN", "L", "R", "AL"))

@@ -81,12 +81,13 @@ def stats(source: str, assignments: tuple[str, ...], as_json: bool) -> None:
 
 
 def _table(values: dict[str, Any]) -> str:
-    files = values["files"]
+    files, of_bytes = values["files"], values["vocabulary"] == "bytes"
+    units = ("nats/byte", "bits") if of_bytes else ("nats/char", "bpc")
     lines = [
         f"name          {values['name']}",
         f"files         {len(files)}, joined in this order: {', '.join(files[:3])}{' ...' if len(files) > 3 else ''}",
-        f"size          {format_bytes(values['bytes'])} ({values['bytes']:,} bytes), "
-        f"{values['characters']:,} characters",
+        f"size          {format_bytes(values['bytes'])} ({values['bytes']:,} bytes)"
+        + ("" if of_bytes else f", {values['characters']:,} characters"),
         f"sha256        {values['sha256']}",
         f"vocabulary    {values['vocabulary_size']} {values['vocabulary']}",
         "most frequent " + ", ".join(f"{name} {count:,}" for name, count in values["most_frequent"].items()),
@@ -97,5 +98,5 @@ def _table(values: dict[str, Any]) -> str:
         shown = ", ".join(f"{name} {count}" for name, count in unseen[:8])
         lines.append(f"not in train  {len(unseen)} symbols: {shown}{' ...' if len(unseen) > 8 else ''}")
     for name, nats in values["baselines"].items():
-        lines.append(f"{name:13} {nats:.4f} nats/char ({nats / math.log(2):.4f} bpc)")
+        lines.append(f"{name:13} {nats:.4f} {units[0]} ({nats / math.log(2):.4f} {units[1]})")
     return "\n".join(lines)

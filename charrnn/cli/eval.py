@@ -11,7 +11,7 @@ import click
 
 from charrnn.cli._openmp import tune_openmp
 from charrnn.cli._options import checkpoint_option, data_option, device_option, on_unknown_option, set_option
-from charrnn.cli._terminal import warn
+from charrnn.cli._terminal import format_loss, warn
 from charrnn.errors import Interrupted, UsageError
 
 if TYPE_CHECKING:
@@ -55,6 +55,7 @@ def evaluate(
             raise UsageError(f"--set {one}: give {', '.join(HOW_TO_READ)} only: how --data is read")
     tune_openmp()
     from charrnn.cli._interrupts import Interrupts
+    from charrnn.runs.metrics import without_nan
     from charrnn.runs.saved import load_model
     from charrnn.text.places import Places
     from charrnn.training.precision import choose_device
@@ -67,16 +68,20 @@ def evaluate(
         raise Interrupted("interrupted", interrupts.received or 0)
     for note in report.notes:
         warn(note)
-    click.echo(json.dumps(report.to_dict()) if as_json else _table(report))
+    click.echo(json.dumps(without_nan(report.to_dict())) if as_json else _table(report))
 
 
 def _table(report: Report) -> str:
+    from charrnn.training.evaluation import perplexity
+
     of_bytes = report.symbol == "byte"
     lines = [
         f"{report.text_name}, {report.split}: {report.carried.characters:,} {'bytes' if of_bytes else 'characters'}",
-        f"{'':9}{f'nats/{report.symbol}':>10}{'bits' if of_bytes else 'bpc':>9}{'perplexity':>12}",
+        f"{'':9} {f'nats/{report.symbol}':>9} {'bits' if of_bytes else 'bpc':>8} {'perplexity':>11}",
     ]
     measured: dict[str, Any] = {"carried": report.carried.nats_per_char, "cold": report.cold.nats_per_char}
     for name, nats in {**measured, **report.baselines}.items():
-        lines.append(f"{name:9}{nats:10.4f}{nats / math.log(2):9.4f}{math.exp(min(nats, 700)):12.3f}")
+        bits, choices = format_loss(nats / math.log(2)), perplexity(nats)
+        many = f"{choices:.3f}" if choices < 1e6 else f"{choices:.1e}"
+        lines.append(f"{name:9} {format_loss(nats):>9} {bits:>8} {many:>11}")
     return "\n".join(lines)

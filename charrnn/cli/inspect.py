@@ -11,7 +11,7 @@ import click
 
 from charrnn.cli._openmp import tune_openmp
 from charrnn.cli._options import checkpoint_option, device_option, on_unknown_option, output_option
-from charrnn.cli._terminal import StudyBar, say, warn
+from charrnn.cli._terminal import StudyBar, format_loss, say, warn
 
 if TYPE_CHECKING:
     from charrnn.studies.inspection import Inspection
@@ -84,7 +84,8 @@ def _lines(inspection: Inspection) -> Iterator[str]:
     from charrnn.studies.tracking import CONFIDENCE, SHIFTS
 
     count = len(inspection.characters)
-    yield f"{inspection.text_name}: {count:,} characters, {inspection.mean_bits:.4f} bits {per_symbol(inspection)}"
+    bits = f"{format_loss(inspection.mean_bits)} bits {per_symbol(inspection)}"
+    yield f"{inspection.text_name}: {count:,} characters, {bits}"
     yield ""
     yield "Units by correlation: ranked on the first half of the text, confirmed or not by the second;"
     yield f"chance: what the best unit stays below in {CONFIDENCE:.0%} of {SHIFTS} shifts of the property."

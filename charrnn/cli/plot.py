@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import difflib
+import math
 import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
+from click.shell_completion import CompletionItem
 
 from charrnn.cli._complete import runs_in
 from charrnn.cli._options import config_option, output_option, set_option
 from charrnn.cli._terminal import say
-from charrnn.errors import UsageError
+from charrnn.errors import CharRNNError, UsageError
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -34,6 +36,16 @@ class _Pictures(click.Group):
             args = [OF_RUNS, *args]
         return super().parse_args(ctx, args)
 
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        """The commands, but for the one without a word; and what can stand in its place: runs and its options."""
+        found = [item for item in super().shell_complete(ctx, incomplete) if item.value != OF_RUNS]
+        command = self.commands[OF_RUNS]
+        of_runs = command.make_context(OF_RUNS, [], parent=ctx, resilient_parsing=True)
+        if incomplete.startswith("-"):
+            known = {item.value for item in found}
+            return found + [item for item in command.shell_complete(of_runs, incomplete) if item.value not in known]
+        return found + runs_in(of_runs, command.params[0], incomplete)
+
 
 @click.group(cls=_Pictures, short_help="Pictures of runs, and of schedules.", subcommand_metavar="RUN... | schedule")
 def plot() -> None:
@@ -49,7 +61,7 @@ def plot() -> None:
 
 
 @plot.command(OF_RUNS, short_help="Curves of runs; see: charrnn plot RUN --help")
-@click.argument("paths", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="", shell_complete=runs_in)
+@click.argument("paths", nargs=-1, type=click.Path(path_type=Path), metavar="", shell_complete=runs_in)
 @click.option("--log-loss", is_flag=True, help="A logarithmic loss axis; losses that span much get one anyway.")
 @click.option("--average", type=click.IntRange(1), metavar="N", help="Average losses and norms over N steps.")
 @click.option("--parameters", is_flag=True, help="Instead: gradient norm and update ratio of each parameter.")
@@ -76,6 +88,8 @@ def of_runs(
       charrnn plot runs/shakespeare --parameters
       charrnn plot runs/a runs/b --through-time
     """
+    if not paths:
+        raise UsageError("which run? charrnn plot RUN..., for example runs/shakespeare; 'charrnn runs ls' lists them")
     chosen = [name for name, given in (("parameters", parameters), ("through-time", through_time)) if given]
     kinds = [*chosen, *(["animate"] if animate else [])]
     _refuse(kinds, paths, log_loss or average is not None)
@@ -125,6 +139,9 @@ def _through_time(runs: Sequence[Run]) -> Figure:
     from charrnn.text.places import Places
 
     found = [gradient_of(run.path, Places.from_environment()) for run in runs]
+    for run, (profile, _) in zip(runs, found, strict=True):
+        if not math.isfinite(profile.hidden[0]):
+            raise CharRNNError(f"{run.path}: nothing to draw: its gradient is not a finite number; it has diverged")
     if len(found) == 1:
         [(profile, seq_len)] = found
         return draw_through_time(profile.hidden, profile.cell, seq_len, f"{runs[0].path}: how far back it learns")

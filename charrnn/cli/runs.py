@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import shlex
 import shutil
 import sys
 from dataclasses import asdict
@@ -71,7 +72,8 @@ def ls(folder: Path | None, sort: str, as_json: bool) -> None:
     if folder is not None and not folder.is_dir():
         raise UsageError(f"{folder}: no such folder; give the one that holds the run folders, such as {DEFAULT}")
     if folder is not None and kind_of(folder) == "run":
-        raise UsageError(f"{folder}: is a run itself; give the folder it lies in: charrnn runs ls {folder.parent}")
+        parent = f"charrnn runs ls {shlex.quote(str(folder.parent))}"
+        raise UsageError(f"{folder}: is a run itself; give the folder it lies in: {parent}")
     listed, others = list_runs(place) if place.is_dir() else ([], 0)
     listed = _sorted(listed, sort)
     if as_json:
@@ -98,14 +100,14 @@ def _table(listed: list[Listed]) -> list[str]:
 
 def _cells(one: Listed) -> list[str]:
     changed = ", ".join(f"{name.partition('.')[2]}={_value(name, value)}" for name, value in one.differing.items())
-    base = Path(one.base or "").stem
+    told = one.remark or Path(one.base or "").stem
     return [
         one.name,
         one.state,
         "" if one.best_val_loss is None else format_loss(one.best_val_loss),
         "" if one.steps is None else f"{one.steps:,}",
         "" if one.seconds is None else format_seconds(one.seconds),
-        one.remark or (f"{base}: {changed}" if changed else base),
+        f"{told}: {changed}" if changed else told,
         one.note or "",
     ]
 

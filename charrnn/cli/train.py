@@ -160,7 +160,7 @@ def _configured(name: str, assignments: tuple[str, ...], options: list[NamedOver
         from charrnn.training.session import new_session
 
         session = new_session(config, places, measure_threads, ranks)
-        session.made_from = name_of_config(file)
+        session.origin = {"config": name_of_config(file)}
         return session
 
     return make, stem_of_config(file)
@@ -225,7 +225,7 @@ def _train(session: Session, ranks: Ranks | None, live: bool) -> None:
 
     assert session.folder is not None
     say(f"Run:    {session.folder.path}")
-    if session.chosen:
+    if "chosen" in session.origin:
         say(f"Keep:   {session.folder.config} has all that was chosen; change it, and give it to --config")
     with (
         SharedInterrupts(ranks) if ranks else Interrupts() as interrupts,

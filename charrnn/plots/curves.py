@@ -36,6 +36,7 @@ PANEL_HEIGHT = 1.55  # inches, times the panel's share
 FAR_APART = 10.0  # peaks of the learning rate: of the lower one nothing would be seen on a linear axis
 FEW = 25  # points, up to which each of them gets a dot: one alone is no line
 SMALL_PRINT = 8.3  # points
+VALIDATION: dict[str, Any] = {"linewidth": 1, "marker": "o", "markersize": 4, "markerfacecolor": "white"}
 
 Points = Sequence[tuple[float, float]]  # NaN where a number was none
 Panel = Callable[[Axes, Sequence[Run], int | None], None]
@@ -96,6 +97,7 @@ def draw_parameters(run: Run) -> Figure:
         axis.set_yscale("log")
         axis.set_ylabel(title)
     axes[-1].set_xlabel("step")
+    count_steps(axes[-1])
     handles = [Line2D([], [], **_parameter_look(name)) for name in names]
     figure.legend(handles, names, loc="outside right upper", fontsize="x-small")
     return figure
@@ -168,14 +170,13 @@ def _means(axis: Axes, run: Run, number: int, key: str, average: int | None) -> 
 def _losses(axis: Axes, runs: Sequence[Run], average: int | None) -> None:
     for number, run in enumerate(runs):
         _means(axis, run, number, "train_loss", average)
-        _plot(axis, _series(run.metrics, "val_loss"), **line_style(number), linewidth=1, marker="o", markersize=3.5)
+        _plot(axis, _series(run.metrics, "val_loss"), **line_style(number), **VALIDATION)
     loss_axis(axis, _drawn(axis))
     axis.set_ylabel("loss, nats/char")
     training = f"training, mean of {average} steps" if average else "training"
     validation = "validation" if any(run.history.evaluations for run in runs) else "validation (none yet)"
-    lines = {training: "", validation: "o"}
-    handles = [Line2D([], [], color=GREY, marker=marker, markersize=3.5, label=name) for name, marker in lines.items()]
-    axis.legend(handles=handles, fontsize="small", loc="upper right")
+    handles = [Line2D([], [], color=GREY, label=training), Line2D([], [], color=GREY, label=validation, **VALIDATION)]
+    axis.legend(handles=handles, fontsize="small", loc="best")
 
 
 def _norms(axis: Axes, runs: Sequence[Run], average: int | None) -> None:

@@ -64,13 +64,25 @@ def _course(name: str, first: Row, last: Row, key: str) -> str:
 
 
 def _gradients(run: Run) -> Iterator[str]:
-    norms, clipped = (_values(run.history.logs, key) for key in ("grad_norm", "clipped"))
+    norms = _values(run.history.logs, "grad_norm")
     if norms:
         yield f"Gradient norm, means between {min(norms):.2g} and {max(norms):.2g}."
     limit = run.config.training.grad_clip
-    if clipped and limit is not None:
-        share = sum(clipped) / len(clipped)
+    share = _clipped_share(run.history.logs)
+    if share is not None and limit is not None:
         yield f"Clipped at {limit:g}: {f'{share:.1%} of the steps' if share else 'no step'}."
+
+
+def _clipped_share(logs: Sequence[Row]) -> float | None:
+    """Of all steps; each line stands for those since the line before. None where no line tells."""
+    steps = [row["step"] for row in logs]
+    known = [
+        (float(row["clipped"]), step - before)
+        for row, step, before in zip(logs, steps, [0, *steps], strict=False)
+        if isinstance(row.get("clipped"), int | float)
+    ]
+    total = sum(count for _, count in known)
+    return sum(share * count for share, count in known) / total if total else None
 
 
 def _events(run: Run) -> Iterator[str]:

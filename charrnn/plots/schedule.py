@@ -5,10 +5,11 @@ from __future__ import annotations
 from matplotlib.figure import Figure
 
 from charrnn.config.schema import TrainingConfig
-from charrnn.plots.figures import BLUE, new_figure
+from charrnn.plots.figures import BLUE, count_steps, new_figure
 from charrnn.training.schedules import learning_rate
 
 POINTS = 1000
+FEW = 25  # steps, which are dots as well
 MOST_STEPS = 5000  # drawn one by one: no screen has more dots in a row
 
 
@@ -29,8 +30,10 @@ def draw_schedule(config: TrainingConfig, title: str, steps: int | None = None) 
         axis.set_xlabel(f"training done, %{left_out}")
     else:
         drawn = _some_steps(steps, config.warmup_steps)
-        axis.plot(drawn, [learning_rate(config, step, step / steps) for step in drawn], color=BLUE)
+        rates = [learning_rate(config, step, step / steps) for step in drawn]
+        axis.plot(drawn, rates, color=BLUE, marker="." if steps <= FEW else "")
         axis.set_xlabel("step")
+        count_steps(axis)
     axis.set_ylabel("learning rate")
     axis.set_ylim(bottom=0)
     axis.ticklabel_format(axis="y", style="sci", scilimits=(-2, 2), useMathText=True)

@@ -8,8 +8,9 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator
 
-from charrnn.plots.figures import GREY, RED, line_style, named_legend, new_figure
+from charrnn.plots.figures import GREY, RED, line_style, named_legend, new_figure, wrapped
 
+TITLE = 11.0  # points
 LOWEST = 1e-6  # of the gradient at the loss: below it nothing is learned, and the axis would be all noise
 
 
@@ -26,7 +27,8 @@ def draw_gradients(curves: dict[str, list[float]], seq_lens: Sequence[int], titl
     """The same, of several runs: norms against k by the label that they get."""
     figure, (axis,) = new_figure(1, 4.0)
     for number, (label, norms) in enumerate(curves.items()):
-        shares = np.array(norms) / max(norms[0], 1e-30)
+        with np.errstate(invalid="ignore"):
+            shares = np.array(norms) / max(norms[0], 1e-30)
         drawn = np.isfinite(shares) & (shares > LOWEST)
         axis.plot(np.where(drawn, shares, np.nan), **line_style(number), label=label)
     axis.axhline(0.01, color=GREY, linestyle=":", label="1 %")
@@ -39,7 +41,7 @@ def draw_gradients(curves: dict[str, list[float]], seq_lens: Sequence[int], titl
     axis.set_xlim(0, max(longest - 1, 1))
     axis.set_xlabel("characters back, k")
     axis.set_ylabel("gradient of the loss with respect to the\nstate k characters back, relative to k = 0")
-    axis.set_title(title, parse_math=False)
+    axis.set_title(wrapped(title, float(figure.get_figwidth()), TITLE), fontsize=TITLE, parse_math=False)
     lines = axis.get_lines()
     named_legend(axis, lines, [str(line.get_label()) for line in lines], fontsize="small", loc="best")
     return figure

@@ -14,6 +14,7 @@ from matplotlib.ticker import MaxNLocator, StrMethodFormatter
 from charrnn.errors import CheckpointError
 from charrnn.plots.figures import BLUE, GREY, MONOSPACE, ORANGE, ZERO, drawable, dress, loss_axis
 from charrnn.plots.gif import Pixels, gif
+from charrnn.plots.hive import short_number
 from charrnn.runs.metrics import Row
 from charrnn.runs.output import refuse_name, refuse_output, write_output
 from charrnn.runs.run import Run
@@ -24,6 +25,7 @@ DPI = 100
 MOST_FRAMES = 60
 WHOLE, SHORTEST, LONGEST, LAST = 30_000, 300, 1500, 4000  # milliseconds: all frames about; one of them; the last
 WIDTH, LINES = 52, 17  # letters and lines of a sample
+LONGEST_NAME = 40  # of a run, in the title
 NO_END = "\N{HORIZONTAL ELLIPSIS}"
 
 
@@ -68,7 +70,7 @@ class _Film:
         self._validation = [(row["step"], max(row["val_loss"], ZERO)) for row in run.history.evaluations]
         self._figure = Figure(figsize=SIZE, dpi=DPI)
         self._canvas = cast(Any, FigureCanvasAgg(self._figure))  # matplotlib has no types for it
-        axis = self._figure.add_axes((0.07, 0.13, 0.36, 0.7))
+        axis = self._figure.add_axes((0.1, 0.13, 0.33, 0.68))
         dress(axis)
         losses = [loss for _, loss in (*self._training, *self._validation)]
         axis.set_xlim(0, rows[-1]["step"] * 1.03)
@@ -81,19 +83,20 @@ class _Film:
         (self._train,) = axis.plot([], [], color=BLUE, linewidth=1.2, label="training")
         (self._val,) = axis.plot([], [], color=ORANGE, linewidth=1.4, marker="o", markersize=4, label="validation")
         axis.legend(loc="upper right", fontsize="small")
-        self._title = self._figure.text(0.07, 0.91, "", fontsize=13, weight="bold", parse_math=False)
+        self._title = self._figure.text(0.02, 0.92, "", fontsize=13, weight="bold", parse_math=False)
         self._text = self._figure.text(
-            0.48, 0.83, "", fontsize=10.5, family=MONOSPACE, va="top", linespacing=1.45, parse_math=False
+            0.48, 0.81, "", fontsize=10.5, family=MONOSPACE, va="top", linespacing=1.45, parse_math=False
         )
-        self._figure.text(0.48, 0.91, "what it writes then", fontsize=11, color=GREY)
-        self._name = drawable(run.path.name)
+        self._figure.text(0.48, 0.84, "what it writes then", fontsize=11, color=GREY)
+        name = drawable(run.path.name)
+        self._name = name if len(name) <= LONGEST_NAME else name[: LONGEST_NAME - 1] + NO_END
 
     def picture(self, number: int) -> Pixels:
         """The run as it was at an evaluation."""
         row = self._rows[number]
         for line, points in ((self._train, self._training), (self._val, self._validation)):
             line.set_data(np.array([one for one in points if one[0] <= row["step"]], float).reshape(-1, 2).T)
-        self._title.set_text(f"{self._name}, step {row['step']:,}: {row['val_loss']:.3f} nats/char")
+        self._title.set_text(f"{self._name}, step {row['step']:,}: {short_number(row['val_loss'])} nats/char")
         self._text.set_text("\n".join(in_lines(row["sample"])))
         self._canvas.draw()
         pixels: Pixels = np.array(self._canvas.buffer_rgba())[:, :, :3]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import math
+import shlex
 from typing import TYPE_CHECKING, Any
 
 from charrnn.config.settings import dump_yaml
@@ -18,19 +20,19 @@ CARD = """\
 # {name}
 
 A character-level recurrent network, {shape}, trained with charrnn for {steps:,} steps on the text `{text}`
-({characters:,} characters, SHA-256 `{sha256}`).
+({characters:,} {symbol}s, SHA-256 `{sha256}`).
 
 {loss}
 
 ```sh
-charrnn sample --checkpoint {name}    # the folder that holds this file
-charrnn eval --checkpoint {name} --data a-text.txt
+charrnn sample --checkpoint {word}    # the folder that holds this file
+charrnn eval --checkpoint {word} --data a-text.txt
 ```
 
 ```python
 import charrnn
 
-model = charrnn.load("{name}")
+model = charrnn.load({literal})
 print(model.sample(length=200))
 ```
 
@@ -42,29 +44,33 @@ symbol's id, `generation_config.json` how it is sampled. There is no code in thi
 def model_card(saved: SavedModel, name: str) -> str:
     """The text of README.md; ``name`` is the model's."""
     model, corpus = saved.config.model, saved.corpus
+    symbol = "byte" if saved.vocabulary.kind == "bytes" else "character"
     return CARD.format(
-        head=dump_yaml(_head(model.cell, corpus, saved.val_loss, name)),
+        head=dump_yaml(_head(model.cell, corpus, saved.val_loss, name, symbol)),
         name=name,
+        word=shlex.quote(name),
+        literal=json.dumps(name, ensure_ascii=False),
+        symbol=symbol,
         shape=model.shape,
         steps=saved.steps,
         text=corpus["name"],
         characters=corpus["characters"],
         sha256=corpus["sha256"],
-        loss=_losses(saved.val_loss, saved.baselines),
+        loss=_losses(saved.val_loss, saved.baselines, symbol),
     )
 
 
-def _losses(loss: float | None, baselines: dict[str, float]) -> str:
+def _losses(loss: float | None, baselines: dict[str, float], symbol: str) -> str:
     entropies = ", ".join(f"{order} {nats:.5g}" for order, nats in baselines.items())
     measured = (
         "It was not evaluated at this step."
         if loss is None
-        else f"Validation loss: {loss:.5g} nats per character ({loss / math.log(2):.5g} bits), state carried along."
+        else f"Validation loss: {loss:.5g} nats per {symbol} ({loss / math.log(2):.5g} bits), state carried along."
     )
-    return f"{measured}\nWhat counting gives on this text, nats per character: {entropies}."
+    return f"{measured}\nWhat counting gives on this text, nats per {symbol}: {entropies}."
 
 
-def _head(cell: str, corpus: dict[str, Any], loss: float | None, name: str) -> dict[str, Any]:
+def _head(cell: str, corpus: dict[str, Any], loss: float | None, name: str, symbol: str) -> dict[str, Any]:
     """What the hub reads: https://huggingface.co/docs/hub/model-cards, section on metadata."""
     head: dict[str, Any] = {
         "library_name": "charrnn",
@@ -74,8 +80,8 @@ def _head(cell: str, corpus: dict[str, Any], loss: float | None, name: str) -> d
     if loss is not None:
         text = {"name": corpus["name"], "type": corpus["name"], "split": "validation", "revision": corpus["sha256"]}
         metrics = [
-            {"type": "nats_per_character", "value": float(f"{loss:.5g}")},
-            {"type": "bits_per_character", "value": float(f"{loss / math.log(2):.5g}")},
+            {"type": f"nats_per_{symbol}", "value": float(f"{loss:.5g}")},
+            {"type": f"bits_per_{symbol}", "value": float(f"{loss / math.log(2):.5g}")},
         ]
         head["model-index"] = [
             {"name": name, "results": [{"task": {"type": "text-generation"}, "dataset": text, "metrics": metrics}]}

@@ -140,7 +140,8 @@ def find_entry(folder: Path, name: str) -> Entry:
     if not path.is_symlink() and not is_folder(path):
         known = [entry.name for entry in entries(folder)[0]] if is_folder(folder) else []
         near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
-        advice = f"did you mean {near[0]}?" if near else f"'charrnn runs ls {folder}' lists what is there"
+        listing = f"charrnn runs ls {shlex.quote(str(folder))}"
+        advice = f"did you mean {near[0]}?" if near else f"'{listing}' lists what is there"
         raise UsageError(f"{path}: no such run; {advice}")
     kind = kind_of(path)
     if kind is None or name.startswith("."):

@@ -15,6 +15,7 @@ from charrnn.errors import CheckpointError
 from charrnn.runs.directory import RunFolder
 from charrnn.runs.history import History
 from charrnn.runs.run import Run, read_json, read_run, reading
+from charrnn.text.encoded import split_spans
 
 SEED = "training.seed"
 # Where a run is kept and what computes it: two trainings with only these different are the same experiment.
@@ -47,7 +48,8 @@ class Training:
 @dataclass(frozen=True)
 class Side:
     """What one path holds. ``settings`` by dotted name; ``text`` is what environment.json says of it (name, sha256),
-    None if nothing; ``waiting`` counts bees without a result, which are not among the ``trainings``."""
+    None if nothing; ``waiting`` counts bees without a result, which are not among the ``trainings``; an evaluation read
+    ``evaluated`` characters, None if that is not known."""
 
     path: Path
     settings: dict[str, Any]
@@ -55,6 +57,7 @@ class Side:
     trainings: list[Training]
     is_swarm: bool
     waiting: int = 0
+    evaluated: int | None = None
 
     def quartiles(self, name: str) -> list[float | None]:
         """Lower quartile, median and upper quartile of one of ``MEASURED`` over the trainings that have it; infinite
@@ -81,7 +84,7 @@ def _read_folder(path: Path) -> Side:
         raise CheckpointError(f"{path}: is a hive; give two of its swarms: {named or 'there are none yet'}")
     if RunFolder(path).config.exists():
         run = read_run(path)
-        return Side(path, run.settings, run.text, [_training(run)], is_swarm=False)
+        return Side(path, run.settings, run.text, [_training(run)], is_swarm=False, evaluated=_evaluated(run))
     if bees := _bees(path):
         return _read_swarm(path, bees)
     raise CheckpointError(f"{path}: holds no config.yaml and no bee; give a run folder, or a swarm folder of a hive")
@@ -103,7 +106,18 @@ def _read_swarm(path: Path, bees: list[Path]) -> Side:
                 f"{run.path}: is not a bee of the same swarm as {done[0].name}: {different[0]} differs; "
                 "give the two as runs"
             )
-    return Side(path, runs[0].settings, runs[0].text, [_training(run) for run in runs], True, len(bees) - len(done))
+    trainings, waiting = [_training(run) for run in runs], len(bees) - len(done)
+    return Side(path, runs[0].settings, runs[0].text, trainings, True, waiting, _evaluated(runs[0]))
+
+
+def _evaluated(run: Run) -> int | None:
+    """Characters that an evaluation reads: of a short validation part all, whatever the limit."""
+    corpus = run.environment.get("corpus")
+    length = corpus.get("characters") if isinstance(corpus, dict) else None
+    if not isinstance(length, int):
+        return None
+    first, end = split_spans(length, run.config.corpus.split)["val"]
+    return min(end - first, run.config.run.eval_characters)
 
 
 def differing(settings: Sequence[dict[str, Any]]) -> dict[str, list[Any]]:

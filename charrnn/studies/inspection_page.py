@@ -50,7 +50,7 @@ def _facts(inspection: Inspection) -> list[str]:
     return [
         f"{model.cell}, {model.num_layers} x {model.hidden_size} units, step {inspection.model.steps:,}; "
         f"{len(inspection.characters):,} characters, read one after another from the cold state, "
-        f"at {inspection.mean_bits:.3f} bits {per_symbol(inspection)}."
+        f"at {inspection.mean_bits:.4g} bits {per_symbol(inspection)}."
     ]
 
 

@@ -15,7 +15,7 @@ from charrnn.runs.directory import RunFolder
 from charrnn.runs.lock import is_locked
 from charrnn.runs.run import Run, glance_at_run
 from charrnn.runs.shelf import Entry, entries
-from charrnn.studies.compared import RESULT, bee_result, differing
+from charrnn.studies.compared import NO_EXPERIMENT, RESULT, bee_result, differing
 
 RUN_SETTINGS = "run."  # how often it reports: told last
 
@@ -24,8 +24,8 @@ RUN_SETTINGS = "run."  # how often it reports: told last
 class Listed:
     """One folder. ``state`` is that of a run or of a bee ("failed"), "running", "damaged", or else the kind.
     ``best_val_loss`` in nats per character, ``seconds`` of training, ``modified`` since the epoch; ``base`` is the
-    shipped config that ``differing`` (the run's values, by dotted name) compares with, None where all was chosen for
-    the text; ``remark`` says what a folder is that is no run, or what is wrong with it."""
+    shipped config that ``differing`` (the run's values, by dotted name) compares with, None where settings were chosen
+    for the text, but for those; ``remark`` says what a folder is that is no run, or what is wrong with it."""
 
     name: str
     kind: str
@@ -56,10 +56,11 @@ def difference(run: Run) -> tuple[str | None, dict[str, Any]]:
     """The shipped config that a run was made from, and the run's settings that are not as there.
 
     A run that does not know its config (it is older, or was made from a file of the user's) is compared with the one of
-    its name, else with the one that fewest settings differ from. None, and nothing, where all was chosen for the text.
+    its name, else with the one that fewest settings differ from. Where settings were chosen for the text: None, and
+    those that were not, but given.
     """
     if "chosen" in run.environment:
-        return None, {}
+        return None, _given(run)
     shipped = shipped_settings()
     known, named = run.environment.get("config"), run.path.name.rstrip("0123456789").removesuffix("-")
     for base in (known, f"{run.path.name}.yaml", f"{named}.yaml"):
@@ -79,6 +80,18 @@ def _own(run: Run, base: dict[str, Any]) -> dict[str, Any]:
     """What differs from ``base``, as the run has it; how often it reports comes last."""
     changed = {name: values[1] for name, values in differing([base, run.settings]).items()}
     return dict(sorted(changed.items(), key=lambda item: item[0].startswith(RUN_SETTINGS)))
+
+
+def _given(run: Run) -> dict[str, Any]:
+    """Settings that were given where the others were chosen; older runs do not know them."""
+    given = run.environment.get("given")
+    names = [str(name) for name in given] if isinstance(given, list) else []
+    return {
+        setting: value
+        for setting, value in run.settings.items()
+        if any(setting == name or setting.startswith(f"{name}.") for name in names)
+        and setting not in {*NO_EXPERIMENT, "corpus.source"}
+    }
 
 
 def _listed(entry: Entry) -> Listed | None:
@@ -113,7 +126,7 @@ def _listed_run(entry: Entry) -> Listed:
     run = glance_at_run(entry.path)
     base, changed = difference(run)
     best, model = run.best, run.config.model
-    chosen = f"all chosen for the text: {model.shape}"
+    chosen = f"chosen for the text ({model.shape})" if changed else f"all chosen for the text: {model.shape}"
     return Listed(
         entry.name,
         entry.kind,

@@ -87,7 +87,7 @@ def environment_words(environment: dict[str, Any]) -> list[tuple[str, str]]:
             told.append((name, shlex.join(map(str, value))))
         elif isinstance(value, dict):
             told += [(f"{name}: {inner}", _value(one)) for inner, one in value.items()]
-        elif name != "chosen":
+        elif name not in ("chosen", "given"):
             told.append((name, _value(value)))
     return told
 

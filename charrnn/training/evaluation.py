@@ -10,6 +10,7 @@ Shapes: S streams, T window, N characters.
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -30,6 +31,11 @@ CHARACTERS_PER_STREAM = 3000  # long beside the warm-up, which is read for nothi
 MAX_STREAMS = 64
 
 
+def perplexity(nats: float) -> float:
+    """As many symbols as equally likely ones would cost so much; infinite where no float holds it."""
+    return math.exp(nats) if nats < math.log(sys.float_info.max) else math.inf
+
+
 @dataclass(frozen=True)
 class Evaluation:
     """Mean loss over ``characters`` predicted characters, in nats."""
@@ -44,8 +50,8 @@ class Evaluation:
 
     @property
     def perplexity(self) -> float:
-        """Per character."""
-        return math.exp(min(self.nats_per_char, 700.0))
+        """Per character; infinite where no float holds it."""
+        return perplexity(self.nats_per_char)
 
     def to_dict(self) -> dict[str, float]:
         """The three measures, by name."""

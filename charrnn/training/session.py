@@ -5,6 +5,7 @@ from __future__ import annotations
 import operator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from charrnn.config.loader import dump_config
 from charrnn.config.schema import MOST_THREADS, Config
@@ -44,9 +45,9 @@ FREE_ON_RESUME: dict[str, bool | set[str]] = {
 
 @dataclass
 class Session:
-    """Everything of a run. ``folder`` is None for a dry run, ``thread_choice`` where nothing was measured; ``chosen``
-    says why, where settings were not given; ``made_from`` is the config that was (see ``name_of_config``); ``revised``:
-    resumed with other settings than its checkpoint has."""
+    """Everything of a run. ``folder`` is None for a dry run, ``thread_choice`` where nothing was measured; ``origin``
+    is where the settings come from, for ``environment.json``: ``config`` (see ``name_of_config``), or of chosen ones
+    ``chosen``, why, and ``given``, which were not; ``revised``: resumed with other settings than its checkpoint has."""
 
     config: Config
     text: EncodedText
@@ -55,8 +56,7 @@ class Session:
     meter: Meter
     folder: RunFolder | None = None
     score: Score = field(default_factory=Score)
-    chosen: tuple[str, ...] = ()
-    made_from: str | None = None
+    origin: dict[str, Any] = field(default_factory=dict)
     thread_choice: ThreadChoice | None = None
     revised: bool = False
 
@@ -182,11 +182,8 @@ def _measured_threads(config: Config, text: EncodedText) -> ThreadChoice | None:
 
 def start_run(session: Session, name: str, out: Path | None = None) -> RunFolder:
     """Give a new session its run folder, in ``out`` instead of the config's folder of runs."""
-    environment = {**describe_environment(session.trainer.device), "corpus": session.text.describe()}
-    if session.chosen:
-        environment["chosen"] = list(session.chosen)
-    if session.made_from:
-        environment["config"] = session.made_from
+    surroundings = describe_environment(session.trainer.device)
+    environment = {**surroundings, "corpus": session.text.describe(), **session.origin}
     session.folder = RunFolder.create(
         out or Path(session.config.run.out),
         session.config.run.name or name,
