@@ -89,6 +89,10 @@ def test_what_was_zero_has_no_ratio() -> None:
     row = trainer.step(0.01, observe=True).observation.to_row()  # type: ignore[union-attr]
     assert "update_ratio" not in row["tensors"]["decoder.bias"]
     assert row["tensors"]["decoder.bias"]["grad_norm"] > 0
+    trainer.model.decoder.bias.data.zero_()
+    trainer.model.decoder.bias.requires_grad_(False)
+    row = trainer.step(0.01, observe=True).observation.to_row()  # type: ignore[union-attr]
+    assert row["tensors"]["decoder.bias"]["update_ratio"] == 0, "what does not move stays visible as such"
 
 
 def test_a_parameter_that_gets_no_gradient() -> None:

@@ -57,13 +57,14 @@ class Observer:
         )
 
     def _tensor(self, parameter: nn.Parameter, old: Tensor) -> Tensor:
-        """Norms of gradient (before clipping) and weight, update-to-weight ratio (NaN of a weight that was zero), mean
-        g^2 over Adam's; (4,)."""
+        """Norms of gradient (before clipping) and weight, update-to-weight ratio (NaN of a weight that was zero and
+        moved), mean g^2 over Adam's; (4,)."""
         gradient = torch.zeros_like(old) if parameter.grad is None else parameter.grad
         limit = math.inf if self._grad_clip is None else self._grad_clip
         unclipped = gradient.norm() * torch.clamp(self._norm / limit, min=1.0)
-        weight = old.norm()
-        update = (parameter.detach() - old).norm() / torch.where(weight > 0, weight, math.nan)
+        weight, moved = old.norm(), (parameter.detach() - old).norm()
+        ratio = moved / weight.clamp(min=torch.finfo(weight.dtype).tiny)
+        update = torch.where((weight > 0) | (moved == 0), ratio, math.nan)
         return torch.stack([unclipped, weight, update, self._second_moment_ratio(parameter, gradient)])
 
     def _second_moment_ratio(self, parameter: nn.Parameter, gradient: Tensor) -> Tensor:
