@@ -165,7 +165,7 @@ def cases(*rows: tuple[str, ...]) -> pytest.MarkDecorator:
     ),
     ("train --config ok.yaml --set training.batch_size=1 --set training.seq_len=5000", "4,212 characters"),
     ("train --config ok.yaml --inexact", "--inexact", "--resume"),
-    ("plot --average 5", "which run?", "charrnn plot RUN..."),
+    ("plot --average 5", "no run: give one", "charrnn runs ls"),
     ("train --config ok.yaml --data short.txt", "short.txt", "2 characters", "training.batch_size=1"),
     ("train --config ok.yaml --data /dev/zero", "/dev/zero", "is a device", "give a file"),
     ("train --config ok.yaml --data latin.txt", "latin.txt", "byte 11, line 3", "0xe9", "latin-1"),
@@ -230,6 +230,12 @@ def test_with_an_older_checkpoint_only() -> None:
     for command in ("sample", "eval"):
         result = run(command, "--checkpoint", "run")
         assert result.code == 0, result.err
+
+
+@pytest.mark.parametrize("words", ["train --resume run", "eval --checkpoint run", "inspect --checkpoint run"])
+def test_a_text_that_was_moved(words: str) -> None:
+    Path("cat.txt").rename("elsewhere.txt")
+    refused(words, "cat.txt", "No such file", "where it is with --data", "--text (charrnn inspect)")
 
 
 def test_eval_reads_another_encoding() -> None:

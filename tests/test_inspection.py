@@ -334,7 +334,7 @@ class TestInspection:
 
     def test_unknown_characters_are_left_out(self, saved: SavedModel) -> None:
         Path("given.txt").write_text("aéb")
-        assert inspect_model(saved, Places.from_environment(), "given.txt", 100, "skip").characters == "ab"
+        assert inspect_model(saved, Places.from_environment(), "given.txt", 100, on_unknown="skip").characters == "ab"
 
     def test_a_broken_model(self, tmp_path: Path) -> None:
         saved = trained_on(TEXT, tmp_path)
@@ -470,6 +470,13 @@ class TestCommand:
         assert "warning: dog.txt: 2 of 7 characters are left out" in result.err
         assert "2 of 7 characters are left out" in Path("run-inspect.html").read_text()
 
+    def test_another_encoding(self) -> None:
+        Path("latin.txt").write_bytes(TEXT.encode() + "\xe9".encode("latin-1"))
+        words = ("inspect", "--checkpoint", "run", "--text", "latin.txt", "--on-unknown", "skip")
+        assert "set corpus.encoding" in run(*words).err
+        result = run(*words, "--set", "corpus.encoding=latin-1", "--json")
+        assert json.loads(result.out)["characters"] == len(TEXT)
+
     def test_asked_units_are_on_the_page(self) -> None:
         run("inspect", "--checkpoint", "run", "--text", "cat.txt", "--length", "300", "--unit", "1:7", "--unit", "1:2")
         html = Path("run-inspect.html").read_text()
@@ -482,6 +489,12 @@ class TestCommand:
         ("inspect --checkpoint run --text none.txt", "none.txt", "No such file", "give a file"),
         ("inspect --checkpoint run --text nothing.txt", "nothing.txt", "empty"),
         ("inspect --checkpoint run --text dog.txt", "dog.txt", "does not know", "--on-unknown skip"),
+        (
+            "inspect --checkpoint run --text cat.txt --set corpus.min_count=2",
+            "--set corpus.min_count",
+            "--text is read",
+        ),
+        ("inspect --checkpoint run --set corpus.encoding=latin-1", "--set corpus.encoding", "--text is read"),
         ("inspect --checkpoint run --text cat.txt --unit 3", "--unit 3", "LAYER:UNIT"),
         ("inspect --checkpoint run --text cat.txt --unit 1:x", "--unit 1:x", "LAYER:UNIT"),
         ("inspect --checkpoint run --text cat.txt --unit 1:9", "--unit 1:9", "1:1 to 1:8"),

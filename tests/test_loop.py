@@ -119,7 +119,7 @@ def test_time_ends_training_and_drives_the_schedule(
 ) -> None:
     """On a clock that ticks half a second per look, ten seconds are at most twenty steps."""
     ticks = iter(range(10**6))
-    monkeypatch.setattr("charrnn.training.loop.time.monotonic", lambda: next(ticks) * 0.5)
+    monkeypatch.setattr("charrnn.training.loop.clock.now", lambda: next(ticks) * 0.5)
     config = make_config(
         str(text_file),
         "training.max_steps=null",

@@ -354,7 +354,7 @@ class TestCommand:
             ("a --through-time", "a: holds no checkpoint"),
             ("a a/metrics.jsonl", "a/metrics.jsonl: is a file"),
             ("--average 0 a", "0 is not in the range x>=1"),
-            ("--log-loss", "which run?"),
+            ("--log-loss", "no run: give one"),
         ],
     )
     def test_refused(self, words: str, says: str) -> None:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from charrnn.cli._complete import checkpoints, configs, corpora, settings
+from charrnn.errors import UsageError
 
 if TYPE_CHECKING:
     from charrnn.config.settings import NamedOverride
@@ -123,6 +124,13 @@ def overrides(**options: Any) -> list[NamedOverride]:
         for name, value in options.items()
         if value is not None
     ]
+
+
+def refuse_other_settings(assignments: Iterable[str], known: Sequence[str], given: object, option: str) -> None:
+    """Raises UsageError unless ``--set`` says how the text of an ``option`` that was ``given`` is read."""
+    for one in assignments:
+        if given is None or one.partition("=")[0].strip() not in known:
+            raise UsageError(f"--set {one}: give {', '.join(known)} only: how {option} is read")
 
 
 def as_words(options: Mapping[str, Any]) -> list[str]:

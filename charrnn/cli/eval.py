@@ -10,9 +10,16 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from charrnn.cli._openmp import tune_openmp
-from charrnn.cli._options import checkpoint_option, data_option, device_option, on_unknown_option, set_option
+from charrnn.cli._options import (
+    checkpoint_option,
+    data_option,
+    device_option,
+    on_unknown_option,
+    refuse_other_settings,
+    set_option,
+)
 from charrnn.cli._terminal import format_loss, warn
-from charrnn.errors import Interrupted, UsageError
+from charrnn.errors import Interrupted
 
 if TYPE_CHECKING:
     from charrnn.text.vocabulary import OnUnknown
@@ -50,9 +57,7 @@ def evaluate(
       charrnn eval --checkpoint runs/shakespeare --data sonnets.txt --json
       charrnn eval --checkpoint runs/shakespeare --data old.txt --set corpus.encoding=latin-1
     """
-    for one in assignments:
-        if data is None or one.partition("=")[0].strip() not in HOW_TO_READ:
-            raise UsageError(f"--set {one}: give {', '.join(HOW_TO_READ)} only: how --data is read")
+    refuse_other_settings(assignments, HOW_TO_READ, data, "--data")
     tune_openmp()
     from charrnn.cli._interrupts import Interrupts
     from charrnn.runs.metrics import without_nan

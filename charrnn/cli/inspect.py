@@ -10,7 +10,14 @@ from typing import TYPE_CHECKING
 import click
 
 from charrnn.cli._openmp import tune_openmp
-from charrnn.cli._options import checkpoint_option, device_option, on_unknown_option, output_option
+from charrnn.cli._options import (
+    checkpoint_option,
+    device_option,
+    on_unknown_option,
+    output_option,
+    refuse_other_settings,
+    set_option,
+)
 from charrnn.cli._terminal import StudyBar, format_loss, say, warn
 
 if TYPE_CHECKING:
@@ -33,6 +40,7 @@ SURPRISES = 5
 )
 @click.option("--unit", "units", multiple=True, metavar="LAYER:UNIT", help="Show this unit too; both count from 1.")
 @on_unknown_option("the text")
+@set_option("How --text is read: corpus.encoding=latin-1 (also corpus.glob).")
 @device_option
 @output_option("The page; default: NAME-inspect.html here.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
@@ -42,6 +50,7 @@ def inspect(
     length: int,
     units: tuple[str, ...],
     on_unknown: OnUnknown,
+    assignments: tuple[str, ...],
     device: str | None,
     output: Path | None,
     as_json: bool,
@@ -55,6 +64,7 @@ def inspect(
       charrnn inspect --checkpoint runs/shakespeare
       charrnn inspect --checkpoint runs/python --text mine.py --unit 1:17 -o mine.html
     """
+    refuse_other_settings(assignments, ("corpus.encoding", "corpus.glob"), text, "--text")
     tune_openmp()
     from charrnn.cli._interrupts import Interrupts
     from charrnn.plots.inspect import draw_inspection
@@ -71,7 +81,8 @@ def inspect(
     path = output or Path(f"{default_name(saved.path)}-inspect.html")
     refuse_page(path)
     with Interrupts() as interrupts, StudyBar(interrupts) as bar:
-        inspection = inspect_model(saved, Places.from_environment(), text, length, on_unknown, bar.advanced)
+        places = Places.from_environment()
+        inspection = inspect_model(saved, places, text, length, assignments, on_unknown, bar.advanced)
     for note in inspection.notes:
         warn(note)
     save_page(draw_inspection(inspection_page(inspection, asked)), path)

@@ -89,7 +89,7 @@ def of_runs(
       charrnn plot runs/a runs/b --through-time
     """
     if not paths:
-        raise UsageError("which run? charrnn plot RUN..., for example runs/shakespeare; 'charrnn runs ls' lists them")
+        raise UsageError("no run: give one, as in charrnn plot runs/shakespeare; 'charrnn runs ls' lists them")
     chosen = [name for name, given in (("parameters", parameters), ("through-time", through_time)) if given]
     kinds = [*chosen, *(["animate"] if animate else [])]
     _refuse(kinds, paths, log_loss or average is not None)

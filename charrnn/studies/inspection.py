@@ -9,7 +9,7 @@ Shapes: N characters, U units (layer after layer), V vocabulary.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,7 +18,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from charrnn.config.schema import CorpusConfig
+from charrnn.config.settings import NamedOverride
 from charrnn.errors import CharRNNError, DataError, UsageError
 from charrnn.model.charrnn import CharRNN
 from charrnn.model.hidden import Hidden
@@ -30,6 +30,7 @@ from charrnn.studies.tracking import CONFIDENCE, SHIFTS, States, Tracked, Tracke
 from charrnn.text.encoded import Ids, load_text
 from charrnn.text.places import Places
 from charrnn.text.vocabulary import OnUnknown, Vocabulary
+from charrnn.training.scoring import how_to_read
 
 WINDOW = 256
 LIKELIEST = 3
@@ -140,16 +141,19 @@ def inspect_model(
     places: Places,
     text: str | None,
     length: int,
+    assignments: Sequence[str] = (),
     on_unknown: OnUnknown = "error",
     advanced: Advanced = lambda stage, share: None,
 ) -> Inspection:
-    """Read the first ``length`` symbols of ``text``, or of the validation part of the model's own.
+    """Read the first ``length`` symbols of ``text``, for which ``assignments`` change settings of ``corpus``, or of the
+    validation part of the model's own.
 
     Raises:
+        ConfigError: an assignment is not one.
         DataError: the text cannot be used with this model, or is too short to predict a character of.
         CharRNNError: the model's predictions are not finite.
     """
-    name, ids, notes = _text_ids(saved, places, text, length, on_unknown)
+    name, ids, notes = _text_ids(saved, places, text, length, assignments, on_unknown)
     reading = read(saved.model, ids, lambda share: advanced("reading", share))
     if not np.isfinite(reading.bits[1:]).all() or not np.isfinite(reading.states).all():
         raise CharRNNError(f"{saved.path}: cannot inspect it: its numbers are not finite; use an earlier checkpoint")
@@ -164,11 +168,11 @@ def inspect_model(
 
 
 def _text_ids(
-    saved: SavedModel, places: Places, text: str | None, length: int, on_unknown: OnUnknown
+    saved: SavedModel, places: Places, text: str | None, length: int, assignments: Sequence[str], on_unknown: OnUnknown
 ) -> tuple[str, NDArray[np.int64], tuple[str, ...]]:
     """The name of the text, the ids to read, (N,), and what of the text one should know."""
-    own = saved.config.corpus
-    config = own if text is None else CorpusConfig(source=text, glob=own.glob, encoding=own.encoding)
+    source = NamedOverride(("corpus", "source"), text, f"--text {text}")
+    config = saved.config.corpus if text is None else how_to_read(saved.config, source, assignments)
     recorded = saved.corpus if text is None else None
     encoded = load_text(config, places, saved.vocabulary, recorded, on_unknown)
     first, end = encoded.spans["val"] if text is None else (0, len(encoded))

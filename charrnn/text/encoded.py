@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from charrnn.config.schema import CorpusConfig
-from charrnn.errors import DataError
+from charrnn.errors import CorpusUnavailable, DataError
 from charrnn.text.corpus import Corpus, find_corpus
 from charrnn.text.places import CacheFile, Places
 from charrnn.text.reading import decoded
@@ -32,6 +32,7 @@ CACHE_VERSION = 1  # part of every cache name: raise it when what is written cha
 COUNT_CHUNK = 1 << 20
 Ids = NDArray[np.unsignedinteger[Any]]
 SPLITS = ("train", "val", "test")
+ITS_PLACE = "where it is with --data (charrnn train --resume, charrnn eval) or --text (charrnn inspect)"
 
 
 @dataclass(frozen=True)
@@ -84,7 +85,15 @@ def load_text(
     on_unknown: OnUnknown = "error",
 ) -> EncodedText:
     """Find the text that a config asks for, and encode it; see ``find_corpus`` and ``encode_corpus``."""
-    return encode_corpus(find_corpus(config, places), config, places, vocabulary, recorded, on_unknown)
+    try:
+        corpus = find_corpus(config, places)
+    except CorpusUnavailable:
+        raise
+    except DataError as error:
+        if recorded is None:
+            raise
+        raise DataError(f"{error}; where the model's text was moved, say {ITS_PLACE}") from error
+    return encode_corpus(corpus, config, places, vocabulary, recorded, on_unknown)
 
 
 def encode_corpus(
@@ -110,7 +119,7 @@ def encode_corpus(
         raise DataError(
             f"{corpus.name}: the text has changed since the model was trained on it: {recorded['source']} had "
             f"{recorded['bytes']:,} bytes, now {num_bytes:,}; restore it, start a new run, "
-            "or use it as it is: with --inexact (charrnn train --resume) or --data (charrnn eval)"
+            "or use it as it is: with --inexact (charrnn train --resume), --data (charrnn eval) or --text (inspect)"
         )
     if num_bytes == 0:
         raise DataError(f"{corpus.name}: the text is empty; give a file with some text in it")

@@ -15,6 +15,7 @@ BYTE_ORDER_MARKS = {
     codecs.BOM_UTF16_LE: "utf-16",
     codecs.BOM_UTF16_BE: "utf-16",
 }
+BYTES_ADVICE = "train a new run on its bytes (corpus.vocabulary: bytes)"
 
 
 class _PartReader:
@@ -57,12 +58,12 @@ class _PartReader:
         begins_like = next((name for mark, name in BYTE_ORDER_MARKS.items() if self.start.startswith(mark)), None)
         name = codecs.lookup(self.encoding).name
         if begins_like == name:
-            return "it is damaged there: restore it, or set corpus.vocabulary: bytes"
+            return f"it is damaged there: restore it, or {BYTES_ADVICE}"
         if begins_like:
             return f"it begins like {begins_like}: set corpus.encoding: {begins_like}"
         if name in BYTE_ORDER_MARKS.values():
             return f"set corpus.encoding: {name}-le or {name}-be"
-        return "set corpus.encoding, for example to latin-1 or cp1252, or corpus.vocabulary: bytes"
+        return f"set corpus.encoding, for example to latin-1 or cp1252, or {BYTES_ADVICE}"
 
 
 def decoded(corpus: Corpus, encoding: str, sha256: str | None = None) -> Iterator[str]:

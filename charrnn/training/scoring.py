@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from charrnn.config.loader import revise_config
-from charrnn.config.schema import CorpusConfig
+from charrnn.config.schema import Config, CorpusConfig
 from charrnn.config.settings import NamedOverride
 from charrnn.errors import CharRNNError, DataError, UsageError
 from charrnn.runs.saved import SavedModel
@@ -95,6 +95,14 @@ def _other_text(
     saved: SavedModel, places: Places, data: str | list[str], assignments: Sequence[str], on_unknown: OnUnknown
 ) -> EncodedText:
     source = NamedOverride(("corpus", "source"), data, f"--data {data}")
-    read = revise_config(saved.config, assignments, [source]).corpus
-    config = CorpusConfig(source=read.source, glob=read.glob, encoding=read.encoding, split=read.split)
-    return load_text(config, places, saved.vocabulary, on_unknown=on_unknown)
+    return load_text(how_to_read(saved.config, source, assignments), places, saved.vocabulary, on_unknown=on_unknown)
+
+
+def how_to_read(config: Config, source: NamedOverride, assignments: Sequence[str]) -> CorpusConfig:
+    """Another text for a model of this config: read as its own was, but for ``assignments``.
+
+    Raises:
+        ConfigError: one of them is out of range.
+    """
+    read = revise_config(config, assignments, [source]).corpus
+    return CorpusConfig(source=read.source, glob=read.glob, encoding=read.encoding, split=read.split)
