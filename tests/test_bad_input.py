@@ -232,10 +232,11 @@ def test_with_an_older_checkpoint_only() -> None:
         assert result.code == 0, result.err
 
 
-@pytest.mark.parametrize("words", ["train --resume run", "eval --checkpoint run", "inspect --checkpoint run"])
+@pytest.mark.parametrize("words", ["train --resume", "eval --checkpoint", "inspect --checkpoint"])
 def test_a_text_that_was_moved(words: str) -> None:
+    assert run("train", "--config", "ok.yaml", "--name", "x").code == 0
     Path("cat.txt").rename("elsewhere.txt")
-    refused(words, "cat.txt", "No such file", "where it is with --data", "--text (charrnn inspect)")
+    refused(f"{words} runs/x", "cat.txt", "No such file", "where it is with --data", "--text (charrnn inspect)")
 
 
 def test_eval_reads_another_encoding() -> None:
