@@ -109,7 +109,7 @@ def logged(path: Path) -> Scalars:
         if "val_loss" in row:
             values["bpc/val"] = row["val_loss"] / math.log(2)
         for name, seen in row.get("tensors", {}).items():
-            values |= {f"grad_norm/{name}": seen["grad_norm"], f"update_ratio/{name}": seen["update_ratio"]}
+            values |= {f"{key}/{name}": seen[key] for key in ("grad_norm", "update_ratio") if key in seen}
         for tag, value in values.items():
             scalars.setdefault(tag, {})[row["step"]] = value
     return scalars
