@@ -37,7 +37,7 @@ training: {batch_size: 4, seq_len: 10, max_steps: 20}
 # Words of advice, one of which every message has: a message that only complains is half a message.
 ADVICE = re.compile(
     r"\b(give|set|use|try|put|choose|check|write|add|save|start|restore|raise|should be|did you mean|valid here"
-    r"|there are|lower|shipped ones|prints|leave them out|belongs|score it|go(es)? on (with|from|all)"
+    r"|there are|lower|shipped ones|prints|leave (it|them) out|belongs|score it|go(es)? on (with|from|all)"
     r"|is split into)\b|--help"
 )
 DAMAGED = ["empty", "cut", "flipped", "random", "pickle", "old-pickle", "foreign"]
@@ -237,6 +237,7 @@ def test_a_text_that_was_moved(words: str) -> None:
     assert run("train", "--config", "ok.yaml", "--name", "x").code == 0
     Path("cat.txt").rename("elsewhere.txt")
     refused(f"{words} runs/x", "cat.txt", "No such file", "where it is with --data", "--text (charrnn inspect)")
+    assert "was moved" not in run("train", "--data", "none.txt").err, "a text that was never there"
 
 
 def test_eval_reads_another_encoding() -> None:

@@ -287,6 +287,11 @@ def test_texts_of_one_name_are_told_apart() -> None:
     ]
 
 
+def test_what_cannot_be_stacked_is_refused_of_a_begun_hive_too() -> None:
+    done(*GRID, "--set", "model.dropout=0.2")
+    refused(f"swarm --resume {HIVE} --batched yes", "--batched yes", "dropout draws", "leave it out")
+
+
 @pytest.mark.parametrize(("begun", "asked"), [("no", "yes"), ("yes", "no")])
 def test_a_begun_hive_stays_batched_or_not(begun: str, asked: str) -> None:
     done(*GRID[:-1], begun)
