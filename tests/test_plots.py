@@ -14,7 +14,7 @@ from matplotlib.lines import Line2D
 
 from charrnn.config.schema import TrainingConfig
 from charrnn.errors import UsageError
-from charrnn.plots.figures import new_figure, save_figure
+from charrnn.plots.figures import loss_axis, new_figure, save_figure
 from charrnn.plots.lr_find import CLIPPED_OVER, draw_lr_find
 from charrnn.plots.schedule import draw_schedule
 from charrnn.studies.lr_find import Finding, Plan
@@ -192,6 +192,17 @@ class TestLRFind:
     @pytest.mark.parametrize("grad_clip", [None, 1.0])
     def test_whatever_is_found_can_be_drawn(self, found: Any, grad_clip: float | None) -> None:
         draw_lr_find(found(), "", grad_clip).draw_without_rendering()
+
+
+@pytest.mark.parametrize(("losses", "lowest"), [([1.0, 0.1, 0.0], 1e-6), ([1.0, 1e-9, 0.0], 1e-9)])
+def test_nothing_is_drawn_at_the_lower_edge(losses: list[float], lowest: float) -> None:
+    """A loss of exactly 0 has no place on a logarithmic axis, and would be missing just where it is best."""
+    _, (axis,) = new_figure(1)
+    axis.plot([1, 2, 3], losses)
+    loss_axis(axis, losses)
+    assert axis.get_yscale() == "log"
+    assert list(np.asarray(axis.get_lines()[0].get_ydata())) == [*losses[:2], lowest]
+    assert lowest / 100 < axis.get_ylim()[0] <= lowest
 
 
 class TestSchedule:
