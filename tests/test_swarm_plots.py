@@ -21,6 +21,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
 from PIL import Image
 
+from charrnn.cli.swarm import describe
 from charrnn.errors import UsageError
 from charrnn.plots.animation import DPI, PER_SECOND, _Film, animate_swarm
 from charrnn.plots.figures import MONOSPACE, RED, drawable, save_figure, wrapped
@@ -503,6 +504,7 @@ class TestHeat:
         assert best_swarms(hive) == [hive["swarms"][1], hive["swarms"][3]]
         outlines = [one for one in draw_heat(hive).axes[0].patches if not one.get_fill()]
         assert [round(one.get_x() + 0.48) for one in outlines if isinstance(one, Rectangle)] == [1, 3]
+        assert describe(hive).splitlines()[-1].endswith(", median 0.2000; 1 more is as good")
 
     def test_letters_stand_out_from_every_colour(self) -> None:
         """At least 4.5 to 1, the contrast that WCAG 2.2 asks for."""

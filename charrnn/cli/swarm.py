@@ -241,7 +241,7 @@ def describe(results: dict[str, Any]) -> str:
     lines = table([heads, *rows], None)
     if best := best_swarms(results):
         first, *others = best
-        alike = f"; {len(others)} more are as good" if others else ""
+        alike = f"; {len(others)} more {'is' if len(others) == 1 else 'are'} as good" if others else ""
         lines += [
             "",
             f"Best: {', '.join(first['labels']) or first['name']}, median {format_loss(first['median'])}{alike}",
