@@ -275,7 +275,7 @@ def _train(session: Session, progress: bool) -> None:
         KeyboardInterrupt: somebody pressed it; everything is saved.
     """
     assert session.folder is not None
-    for note in session.text.notes:
+    for note in session.notes:
         warnings.warn(note, stacklevel=3)
     with StopButton() as interrupt, NotebookReporter(progress) as shown, tracked(shown, session) as reporter:
         Loop(session, PacedReporter(reporter, pace_of(session)), interrupt).run()

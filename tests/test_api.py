@@ -149,6 +149,12 @@ def test_the_process_is_given_back(small_config: Config) -> None:
         torch.set_num_threads(threads - 1)
 
 
+def test_what_one_should_know_is_a_warning() -> None:
+    settings = {"training.max_steps": 2, "training.weight_decay": 0.1}
+    with pytest.warns(UserWarning, match=r"training\.weight_decay is 0\.1\. With adam "):
+        charrnn.train("counting", settings={**settings, "training.optimizer": "adam"}, progress=False)
+
+
 def test_half_a_character_is_no_byte() -> None:
     run = charrnn.train("counting", settings={"training.max_steps": 2, "corpus.vocabulary": "bytes"}, progress=False)
     model = charrnn.load(run)

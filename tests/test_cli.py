@@ -452,6 +452,16 @@ def test_losses_of_any_size_are_told(nats: float, told: str) -> None:
     assert float(format_loss(nats, 3)) == pytest.approx(nats, rel=0.05)
 
 
+@pytest.mark.parametrize(("settings", "warned"), [(("adam", 0.1), True), (("sgd", 1e-3), True), (("adamw", 10), False)])
+@pytest.mark.parametrize("words", ["train --config small.yaml --dry-run", "swarm --config small.yaml --jobs 1"])
+def test_weight_decay_of_adamw_in_other_optimizers_is_warned_of(
+    words: str, settings: tuple[str, float], warned: bool
+) -> None:
+    optimizer, decay = settings
+    result = done(*words.split(), "--set", f"training.optimizer={optimizer}", "--set", f"training.weight_decay={decay}")
+    assert (f"warning: training.weight_decay is {decay:g}. With {optimizer} it is a penalty" in result.err) == warned
+
+
 def test_what_steers_a_terminal_is_escaped_and_nothing_else() -> None:
     harmless = "a\u00a0b\u3000\u4ed6 \U0001f469\u200d\U0001f4bb \u0646\u200c\u0647\n\t\u00ad"
     assert printable(harmless) == harmless

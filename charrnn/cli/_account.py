@@ -15,10 +15,9 @@ if TYPE_CHECKING:
 def describe(session: Session) -> None:
     """Say what will be trained on what, before it begins."""
     from charrnn.text.encoded import occurrences, unseen_in_training
-    from charrnn.training.optimizers import much_decay
 
     text, trainer = session.text, session.trainer
-    for note in text.notes:
+    for note in session.notes:
         warn(note)
     unseen = unseen_in_training(text)
     if unseen:
@@ -27,9 +26,6 @@ def describe(session: Session) -> None:
         warn(f"{returns:,} carriage returns (line ends of Windows or old Macs) are kept as characters of the text")
     if nuls := occurrences(text, "\0"):
         warn(f"{nuls:,} NUL characters are kept; if the text is really UTF-16, set corpus.encoding: utf-16")
-    training = session.config.training
-    if warning := much_decay(training.optimizer, training.weight_decay):
-        warn(warning)
     of_bytes = text.vocabulary.kind == "bytes"
     symbols = "bytes" if of_bytes else f"characters, {len(text.vocabulary)} different"
     say(f"Text:   {text.name}, {len(text):,} {symbols}, {len(text.train_ids):,} to train on")

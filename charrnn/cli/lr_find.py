@@ -122,12 +122,9 @@ def _from_checkpoint(path: Path, assignments: tuple[str, ...], options: dict[str
 def _search(session: Session, plan: Plan, warm: State | None) -> Finding:
     from charrnn.cli._interrupts import Interrupts
     from charrnn.studies.lr_find import find_lr
-    from charrnn.training.optimizers import much_decay
 
-    training = session.config.training
-    decay = much_decay(training.optimizer, training.weight_decay)
-    for warning in (*session.text.notes, *([decay] if decay else [])):
-        warn(warning)
+    for note in session.notes:
+        warn(note)
     with Interrupts() as interrupts, StudyBar(interrupts) as bar:
         return find_lr(session, plan, bar.advanced, warm)
 

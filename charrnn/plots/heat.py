@@ -87,8 +87,9 @@ def best_swarms(hive: dict[str, Any]) -> list[dict[str, Any]]:
     names = {name for group in hive["groups"] for name in group}
     if any(name.startswith("corpus.") or name == "run.eval_characters" for name in names):
         return []
-    ranks = [(one["median"], one["diverged"]) for one in hive["swarms"] if one["median"] is not None]
-    return [one for one in hive["swarms"] if ranks and (one["median"], one["diverged"]) == min(ranks)]
+    ranked = [((one["median"], one["diverged"]), one) for one in hive["swarms"] if one["median"] is not None]
+    least = min((rank for rank, _ in ranked), default=None)
+    return [one for rank, one in ranked if rank == least]
 
 
 def _fate(swarm: dict[str, Any]) -> str:

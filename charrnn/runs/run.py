@@ -96,6 +96,12 @@ class Run:
         return {key: str(corpus.get(key)) for key in ("name", "sha256")} if corpus.get("sha256") else None
 
     @property
+    def characters(self) -> int | None:
+        """How long that text is; None where that is not known."""
+        length = self._corpus.get("characters")
+        return length if isinstance(length, int) else None
+
+    @property
     def _corpus(self) -> dict[str, Any]:
         """What ``environment.json`` knows of the text."""
         corpus = self.environment.get("corpus")

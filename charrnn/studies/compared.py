@@ -112,11 +112,9 @@ def _read_swarm(path: Path, bees: list[Path]) -> Side:
 
 def _evaluated(run: Run) -> int | None:
     """Characters that an evaluation reads: of a short validation part all, whatever the limit."""
-    corpus = run.environment.get("corpus")
-    length = corpus.get("characters") if isinstance(corpus, dict) else None
-    if not isinstance(length, int):
+    if run.characters is None:
         return None
-    first, end = split_spans(length, run.config.corpus.split)["val"]
+    first, end = split_spans(run.characters, run.config.corpus.split)["val"]
     return min(end - first, run.config.run.eval_characters)
 
 

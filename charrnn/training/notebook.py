@@ -58,13 +58,13 @@ class NotebookReporter:
         """See ``Reporter``."""
         self._bar.update(progress - self._bar.n)
         self._bar.set_description_str(
-            f"step {row['step']:,}  train {row['train_loss']:.3f}  {row['chars_per_sec'] / 1000:.1f}k char/s"
+            f"step {row['step']:,}  train {row['train_loss']:.4g}  {row['chars_per_sec'] / 1000:.1f}k char/s"
         )
 
     def evaluated(self, row: Row) -> None:
         """See ``Reporter``."""
         if self._shown:
-            tqdm.write(f"step {row['step']:,}  val {row['val_loss']:.4f} nats/char")
+            tqdm.write(f"step {row['step']:,}  val {row['val_loss']:.5g} nats/char")
 
     def warned(self, text: str) -> None:
         """See ``Reporter``."""

@@ -51,11 +51,11 @@ def as_penalty(optimizer: str) -> str:
     return f"With {optimizer} it is a penalty in the gradient{scaled}, and the 0.1 that suits adamw is far too much."
 
 
-def much_decay(optimizer: str, weight_decay: float) -> str | None:
-    """A warning where so much of it keeps an optimizer from learning; None where it does not."""
-    if optimizer == "adamw" or weight_decay < MUCH_DECAY:
-        return None
-    return f"training.weight_decay is {weight_decay:g}. {as_penalty(optimizer)} 0 is usual"
+def much_decay(config: TrainingConfig) -> list[str]:
+    """A warning where so much of it keeps an optimizer from learning; none where it does not."""
+    if config.optimizer == "adamw" or config.weight_decay < MUCH_DECAY:
+        return []
+    return [f"training.weight_decay is {config.weight_decay:g}. {as_penalty(config.optimizer)} 0 is usual"]
 
 
 def skip_step_if(optimizer: torch.optim.Optimizer, bad: Tensor) -> None:

@@ -23,6 +23,7 @@ from charrnn.text.places import Places
 from charrnn.text.vocabulary import Vocabulary
 from charrnn.training.memory import refuse_what_cannot_fit
 from charrnn.training.meter import Meter
+from charrnn.training.optimizers import much_decay
 from charrnn.training.rank_trainer import make_trainer, naming, ranks_in
 from charrnn.training.ranks import Ranks
 from charrnn.training.schedules import learning_rate
@@ -59,6 +60,11 @@ class Session:
     origin: dict[str, Any] = field(default_factory=dict)
     thread_choice: ThreadChoice | None = None
     revised: bool = False
+
+    @property
+    def notes(self) -> list[str]:
+        """What to know of text and settings before it begins."""
+        return [*self.text.notes, *much_decay(self.config.training)]
 
     @property
     def rows(self) -> list[Row]:
@@ -182,8 +188,8 @@ def _measured_threads(config: Config, text: EncodedText) -> ThreadChoice | None:
 
 def start_run(session: Session, name: str, out: Path | None = None) -> RunFolder:
     """Give a new session its run folder, in ``out`` instead of the config's folder of runs."""
-    surroundings = describe_environment(session.trainer.device)
-    environment = {**surroundings, "corpus": session.text.describe(), **session.origin}
+    environment = describe_environment(session.trainer.device)
+    environment |= {"corpus": session.text.describe(), **session.origin}
     session.folder = RunFolder.create(
         out or Path(session.config.run.out),
         session.config.run.name or name,

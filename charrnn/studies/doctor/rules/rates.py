@@ -8,7 +8,7 @@ from statistics import median
 
 from charrnn.studies.doctor.evidence import Evidence
 from charrnn.studies.doctor.finding import Finding, healthy, problem
-from charrnn.studies.doctor.trials import RATE_FACTOR, SHORTEST_SCALED, USUAL_DECAY, USUAL_MOMENTUM
+from charrnn.studies.doctor.trials import RATE_FACTOR, SHORTEST_SCALED, USUAL_DECAY, USUAL_MOMENTUM, Trials
 from charrnn.training.optimizers import as_penalty
 
 CLEAR_GAIN = 0.04  # of the text's unigram entropy: what another rate must be better by
@@ -60,10 +60,7 @@ def momentum(evidence: Evidence) -> Finding | None:
     sgd = training.optimizer == "sgd"
     name, value = ("training.momentum", training.momentum) if sgd else ("training.betas[0]", training.betas[0])
     trials = evidence.trials
-    measured = (
-        f"training loss after {trials.steps} steps: {trials.loss('same'):.2f} with {value:g}, "
-        f"{trials.loss('less momentum'):.2f} with {USUAL_MOMENTUM:g}"
-    ).replace("inf", "diverged")
+    measured = _compared(trials, "less momentum", value, USUAL_MOMENTUM)
     threshold = f"{limit:.2f} nats, {CLEAR_GAIN:.0%} of the unigram entropy (calibrated)"
     if gain <= limit:
         return healthy("momentum", f"{name} {value:g} does no harm.", measured, threshold)
@@ -87,10 +84,7 @@ def decay(evidence: Evidence) -> Finding | None:
     if "less decay" not in trials.losses:
         return None
     usual, limit = USUAL_DECAY[training.optimizer], CLEAR_GAIN * evidence.entropies["unigram"]
-    measured = (
-        f"training loss after {trials.steps} steps: {trials.loss('same'):.2f} with {training.weight_decay:g}, "
-        f"{trials.loss('less decay'):.2f} with {usual:g}"
-    ).replace("inf", "diverged")
+    measured = _compared(trials, "less decay", training.weight_decay, usual)
     threshold = f"{limit:.2f} nats, {CLEAR_GAIN:.0%} of the unigram entropy (as for other rates)"
     if trials.gain("less decay") <= limit:
         return healthy("decay", f"training.weight_decay {training.weight_decay:g} does no harm.", measured, threshold)
@@ -103,6 +97,12 @@ def decay(evidence: Evidence) -> Finding | None:
         of_adamw if training.optimizer == "adamw" else f"{of_adamw} {as_penalty(training.optimizer)}",
         evidence.command(f"training.weight_decay={usual:g}"),
     )
+
+
+def _compared(trials: Trials, change: str, now: float, usual: float) -> str:
+    """The losses with a setting as it is now, and with a usual value."""
+    losses = f"{trials.loss('same'):.2f} with {now:g}, {trials.loss(change):.2f} with {usual:g}"
+    return f"training loss after {trials.steps} steps: {losses}".replace("inf", "diverged")
 
 
 def second_moment(evidence: Evidence) -> Finding | None:
