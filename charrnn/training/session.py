@@ -188,8 +188,8 @@ def _measured_threads(config: Config, text: EncodedText) -> ThreadChoice | None:
 
 def start_run(session: Session, name: str, out: Path | None = None) -> RunFolder:
     """Give a new session its run folder, in ``out`` instead of the config's folder of runs."""
-    environment = describe_environment(session.trainer.device)
-    environment |= {"corpus": session.text.describe(), **session.origin}
+    surroundings = describe_environment(session.trainer.device)
+    environment = {**surroundings, "corpus": session.text.describe(), **session.origin}
     session.folder = RunFolder.create(
         out or Path(session.config.run.out),
         session.config.run.name or name,
