@@ -46,7 +46,7 @@ from charrnn.training.courtesy import Courtesy
 from charrnn.training.evaluation import evaluate
 from charrnn.training.loop import Loop
 from charrnn.training.notebook import NotebookReporter, StopButton
-from charrnn.training.pace import PacedReporter, pace_of
+from charrnn.training.pace import paced
 from charrnn.training.precision import choose_device, choose_precision
 from charrnn.training.process import lent_process
 from charrnn.training.session import Session, config_in, new_session, resume_session, start_run
@@ -278,7 +278,7 @@ def _train(session: Session, progress: bool) -> None:
     for note in session.notes:
         warnings.warn(note, stacklevel=3)
     with StopButton() as interrupt, NotebookReporter(progress) as shown, tracked(shown, session) as reporter:
-        Loop(session, PacedReporter(reporter, pace_of(session)), interrupt).run()
+        Loop(session, paced(reporter, session), interrupt).run()
     if interrupt() and not session.score.finished:
         path = str(session.folder.path)
         raise KeyboardInterrupt(

@@ -17,9 +17,8 @@ from charrnn.training.session import new_session
 from tests.children import Child
 from tests.conftest import make_config
 from tests.helpers import begin, train
+from tests.replaying import WAITING
 
-# A tensor's value becomes Python's: on a GPU the program waits for all that was asked of it before.
-WAITING = {"aten._local_scalar_dense", "aten.equal", "aten.nonzero", "aten.masked_select", "aten._unique2"}
 # Window lengths are drawn on the CPU whatever the device: they are the one thing that may be read.
 CONFIG = ("training.random_seq_len=false", "training.state_reset=0.2", "model.dropout=0.2")
 

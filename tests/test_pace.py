@@ -150,6 +150,10 @@ class TestPace:
         assert run.pace.usual == 100
 
 
+def no_obstacle() -> None:
+    """As on a CPU."""
+
+
 class TestInARun:
     def test_warns_through_the_reporter(self, small_config: Config, places: Places) -> None:
         """Looks ten seconds apart; the trial is said to have been a thousand times faster than this machine is."""
@@ -157,15 +161,21 @@ class TestInARun:
         silent = Silent()
         looks = lambda: load(float(next(moments)))  # noqa: E731
         session = begin(small_config, places)
-        Loop(session, PacedReporter(silent, Pace(1, expected=1e12, cores=2), looks), never).run()
+        Loop(session, PacedReporter(silent, Pace(1, expected=1e12, cores=2), no_obstacle, looks), never).run()
         assert len(silent.logs) == 6
         assert len(silent.evaluations) == 2
         assert len(silent.warnings) == 1
         assert "from 1,000,000,000,000: this run had 0.0 of the 1 core it can use" in silent.warnings[0]
 
+    def test_says_once_why_steps_are_not_replayed(self, small_config: Config, places: Places) -> None:
+        silent, session = Silent(), begin(small_config, places)
+        found = iter([None, "no room", "no room", None, "no room"])
+        Loop(session, PacedReporter(silent, pace_of(session), lambda: next(found, None)), never).run()
+        assert silent.warnings == ["slower than it could be: no room"]
+
     def test_other_warnings_pass(self) -> None:
         silent = Silent()
-        PacedReporter(silent, Pace(1, cores=2)).warned("the disk is full")
+        PacedReporter(silent, Pace(1, cores=2), no_obstacle).warned("the disk is full")
         assert silent.warnings == ["the disk is full"]
 
     def test_expects_what_the_trial_has_shown(self, small_config: Config, places: Places) -> None:

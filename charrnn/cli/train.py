@@ -221,7 +221,7 @@ def _refuse_missing_places(config: Config) -> None:
 def _train(session: Session, ranks: Ranks | None, live: bool) -> None:
     from charrnn.cli._interrupts import Interrupts
     from charrnn.training.loop import Loop
-    from charrnn.training.pace import PacedReporter, pace_of
+    from charrnn.training.pace import paced
 
     assert session.folder is not None
     say(f"Run:    {session.folder.path}")
@@ -231,7 +231,7 @@ def _train(session: Session, ranks: Ranks | None, live: bool) -> None:
         SharedInterrupts(ranks) if ranks else Interrupts() as interrupts,
         _reporting(session, live) as reporter,
     ):
-        outcome = Loop(session, PacedReporter(reporter, pace_of(session)), interrupts).run()
+        outcome = Loop(session, paced(reporter, session), interrupts).run()
     if interrupts.received is not None and not session.score.finished:
         raise Interrupted(
             f"interrupted at step {session.trainer.steps:,}, saved; to go on: "

@@ -28,20 +28,29 @@ def _eager(kind: type[torch.optim.Optimizer]) -> type[torch.optim.Optimizer]:
 SGD, Adam, AdamW = (_eager(kind) for kind in (torch.optim.SGD, torch.optim.Adam, torch.optim.AdamW))
 
 
-def make_optimizer(parameters: Iterable[nn.Parameter], config: TrainingConfig) -> torch.optim.Optimizer:
-    """Adam, AdamW or SGD with momentum, fused: one kernel for all parameters, and able to skip a bad step."""
+def make_optimizer(
+    parameters: Iterable[nn.Parameter], config: TrainingConfig, captured: bool = False
+) -> torch.optim.Optimizer:
+    """Adam, AdamW or SGD with momentum, fused: one kernel for all parameters, and able to skip a bad step. For steps
+    that are ``captured`` the rate is a tensor on their device: a number would be captured with them."""
+    parameters = list(parameters)
+    settings: dict[str, Any] = {"lr": config.lr, "weight_decay": config.weight_decay, "fused": True}
+    if captured:
+        settings["lr"] = torch.tensor(config.lr, device=parameters[0].device)
     if config.optimizer == "sgd":
-        settings: dict[str, Any] = {"momentum": config.momentum}
+        settings["momentum"] = config.momentum
     else:
-        settings = {"betas": config.betas}
-    kind = {"sgd": SGD, "adam": Adam, "adamw": AdamW}[config.optimizer]
-    return kind(parameters, lr=config.lr, weight_decay=config.weight_decay, fused=True, **settings)  # type: ignore[call-arg]
+        settings |= {"betas": config.betas, "capturable": captured}
+    return {"sgd": SGD, "adam": Adam, "adamw": AdamW}[config.optimizer](parameters, **settings)
 
 
 def set_lr(optimizer: torch.optim.Optimizer, lr: float) -> None:
     """Set the rate of the next step."""
     for group in optimizer.param_groups:
-        group["lr"] = lr
+        if isinstance(group["lr"], Tensor):
+            group["lr"].fill_(lr)
+        else:
+            group["lr"] = lr
 
 
 def as_penalty(optimizer: str) -> str:
@@ -67,9 +76,10 @@ def skip_step_if(optimizer: torch.optim.Optimizer, bad: Tensor) -> None:
 
 
 def optimizer_state(optimizer: torch.optim.Optimizer) -> dict[str, Any]:
-    """An optimizer's ``state_dict`` with text for keys, as a checkpoint's JSON wants them."""
+    """An optimizer's ``state_dict`` with text for keys and numbers for rates, as a checkpoint's JSON wants them."""
     state = optimizer.state_dict()
-    return {"state": {str(i): s for i, s in state["state"].items()}, "param_groups": state["param_groups"]}
+    groups = [{**group, "lr": float(group["lr"])} for group in state["param_groups"]]
+    return {"state": {str(i): s for i, s in state["state"].items()}, "param_groups": groups}
 
 
 def load_optimizer_state(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> None:

@@ -116,10 +116,17 @@ class Pace:
 
 
 class PacedReporter:
-    """Passes on what the loop tells, and warns of a collapse."""
+    """Passes on what the loop tells, and warns of a collapse; also, once, of an ``obstacle`` as ``Trainer`` has it."""
 
-    def __init__(self, reporter: Reporter, pace: Pace, read_load: Callable[[], Load] = read_load) -> None:
-        self._reporter, self._pace, self._read_load = reporter, pace, read_load
+    def __init__(
+        self,
+        reporter: Reporter,
+        pace: Pace,
+        obstacle: Callable[[], str | None],
+        read_load: Callable[[], Load] = read_load,
+    ) -> None:
+        self._reporter, self._pace, self._obstacle, self._read_load = reporter, pace, obstacle, read_load
+        self._told: str | None = None
         self.evaluated = reporter.evaluated
         self.warned = reporter.warned
 
@@ -128,9 +135,17 @@ class PacedReporter:
         self._reporter.logged(row, progress)
         if warning := self._pace.judge(row["chars_per_sec"], self._read_load()):
             self.warned(warning)
+        if (obstacle := self._obstacle()) and obstacle != self._told:
+            self._told = obstacle
+            self.warned(f"slower than it could be: {obstacle}")
 
 
 def pace_of(session: Session) -> Pace:
     """The pace of a run that is about to begin or to go on."""
     choice = session.thread_choice
     return Pace(torch.get_num_threads(), choice.speeds[choice.threads] if choice else None)
+
+
+def paced(reporter: Reporter, session: Session) -> PacedReporter:
+    """A reporter for this run that also says when and why it is slow."""
+    return PacedReporter(reporter, pace_of(session), lambda: session.trainer.obstacle)

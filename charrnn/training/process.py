@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 
 import torch
+from torch import Tensor
 
 # Numbers of options from glibc's <malloc.h>.
 M_TRIM_THRESHOLD = -1
@@ -43,6 +44,11 @@ def lent_process() -> Iterator[None]:
 def kept_generators(device: torch.device) -> AbstractContextManager[None]:
     """Within it torch may draw what it likes: afterwards its generators are as they were, on the CPU and the device."""
     return torch.random.fork_rng([device] if device.type == "cuda" else [])
+
+
+def send(tensor: Tensor, device: torch.device) -> Tensor:
+    """A tensor of the CPU on a device, without waiting for what the device was asked before: from pinned memory."""
+    return tensor.to(device) if device.type != "cuda" else tensor.pin_memory().to(device, non_blocking=True)
 
 
 def _keep_freed_memory() -> None:

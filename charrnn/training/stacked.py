@@ -24,6 +24,7 @@ from charrnn.model.stacked import StackedCharRNN
 from charrnn.text.encoded import Ids
 from charrnn.training.optimizers import set_lr
 from charrnn.training.precision import choose_device, choose_precision
+from charrnn.training.process import send
 from charrnn.training.stacked_optimizers import StackedOptimizer
 from charrnn.training.trainer import StepStats, Trainer
 
@@ -107,7 +108,7 @@ class StackedTrainer:
         losses, self.hidden = self.model.losses(x, y, self.hidden)
         (gradient,) = torch.autograd.grad(losses.sum(), self.model.weights)  # of each bee: the others' have none of it
         self._lrs = [lr * x.shape[1] / self.streams.seq_len for lr in lrs]
-        norms = self.optimizer.step(gradient, torch.tensor(self._lrs, dtype=torch.float64, device=self.device))
+        norms = self.optimizer.step(gradient, send(torch.tensor(self._lrs, dtype=torch.float64), self.device))
         self.steps += 1
         self._finite = None
         return StackedStats(losses.detach(), norms, y.numel())
@@ -118,9 +119,9 @@ class StackedTrainer:
             self.hidden = self.model.zero_hidden(self.streams.batch_size)
         x, y = self.streams.next(self._solos[0].generator)
         if self._resets:
-            keep = torch.stack([self._kept_streams(solo) for solo in self._solos]).to(self.device)
+            keep = send(torch.stack([self._kept_streams(solo) for solo in self._solos]), self.device)
             self.hidden = tuple(tensor * keep[:, None, :, None] for tensor in self.hidden)
-        return x.to(self.device), y.to(self.device)
+        return send(x, self.device), send(y, self.device)
 
     def _kept_streams(self, solo: Trainer) -> Tensor:
         """1 for each stream of a bee that keeps its state, 0 for the others, (B,)."""

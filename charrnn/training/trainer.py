@@ -18,6 +18,7 @@ from charrnn.model.hidden import Hidden, detach, keep_streams
 from charrnn.text.baselines import shares
 from charrnn.text.encoded import Ids
 from charrnn.text.streams import Streams, saved_count
+from charrnn.training.captured import CapturedStep, Taken, graphs_of
 from charrnn.training.observation import Observation, Observer
 from charrnn.training.optimizers import (
     load_optimizer_state,
@@ -27,6 +28,7 @@ from charrnn.training.optimizers import (
     skip_step_if,
 )
 from charrnn.training.precision import choose_device, choose_precision
+from charrnn.training.process import send
 
 
 @dataclass(frozen=True)
@@ -74,7 +76,9 @@ class Trainer:
         self.streams = Streams(ids, config.batch_size, config.seq_len, config.random_seq_len)
         self.model = new_model(ids, vocab_size, model_config, config.seed).to(self.device)
         self._network: nn.Module = self.model  # what a step calls
-        self.optimizer = make_optimizer(self.model.parameters(), config)
+        self._graphs = graphs_of(self.device) if rows is None else None  # several processes talk within a step
+        self.optimizer = make_optimizer(self.model.parameters(), config, captured=self._graphs is not None)
+        self._captured = self._new_captured()
         self._rows = rows or slice(0, config.batch_size)
         self.hidden: Hidden = self._zero_hidden()
         self.steps = 0
@@ -89,10 +93,20 @@ class Trainer:
         not finite changes no parameter; the statistics show it.
         """
         x, y = self._next_window()
+        set_lr(self.optimizer, lr * x.shape[1] / self.config.seq_len)
         observer = Observer(self.model, self.optimizer, self.config.grad_clip) if observe else None
-        before = self.hidden
+        if observer or self._captured is None:
+            loss, norm, self.hidden = self._learn(x, y, self.hidden, observer)
+        else:
+            loss, norm, self.hidden = self._captured(x, y, self.hidden)
+        self.steps += 1
+        observation = observer.observation(self.hidden) if observer else None
+        return StepStats(loss, norm, y.numel(), observation)
+
+    def _learn(self, x: Tensor, y: Tensor, before: Hidden, observer: Observer | None = None) -> Taken:
+        """Forward, back and one optimizer step; no tensor's value is asked for, so that it can be captured."""
         with self.precision.autocast():
-            logits, self.hidden = self._network(x, before)
+            logits, after = self._network(x, before)
         if observer:
             observer.window(before, logits, y)
         loss = cross_entropy(logits, y)
@@ -101,24 +115,31 @@ class Trainer:
         norm = self._clip()
         if observer:
             observer.gradient(norm)
-        set_lr(self.optimizer, lr * x.shape[1] / self.config.seq_len)
         skip_step_if(self.optimizer, ~torch.isfinite(norm))
         self.optimizer.step()
-        self.steps += 1
-        observation = observer.observation(self.hidden) if observer else None
-        return StepStats(loss.detach(), norm, y.numel(), observation)
+        return loss.detach(), norm, detach(after)
 
     def _next_window(self) -> tuple[Tensor, Tensor]:
         """The next window, (B, T) each, and the carried state made ready for it."""
         if self.streams.at_start:
             self.hidden = self._zero_hidden()
         x, y = self.streams.next(self.generator)
-        self.hidden = detach(self.hidden)
         if self.config.state_reset:
             drawn = torch.rand(self.config.batch_size, generator=self.generator)
-            keep = (drawn[self._rows] >= self.config.state_reset).float().to(self.device)
-            self.hidden = keep_streams(self.hidden, keep)
-        return x[self._rows].to(self.device), y[self._rows].to(self.device)
+            keep = (drawn[self._rows] >= self.config.state_reset).float()
+            self.hidden = keep_streams(self.hidden, send(keep, self.device))
+        return send(x[self._rows], self.device), send(y[self._rows], self.device)
+
+    def _new_captured(self) -> CapturedStep | None:
+        """To be made anew whenever what the optimizer keeps has moved to another place of memory."""
+        if self._graphs is None:
+            return None
+        return CapturedStep(self._learn, self._changed, self.config.seq_len, self._graphs)
+
+    def _changed(self) -> list[Tensor]:
+        """What a step changes in place."""
+        kept = [tensor for state in self.optimizer.state.values() for tensor in state.values()]
+        return [*(parameter.detach() for parameter in self.model.parameters()), *kept]
 
     def _zero_hidden(self) -> Hidden:
         return self.model.zero_hidden(self._rows.stop - self._rows.start)
@@ -127,6 +148,11 @@ class Trainer:
         """Clip the gradient by its global norm; the norm it had."""
         limit = float("inf") if self.config.grad_clip is None else self.config.grad_clip
         return nn.utils.clip_grad_norm_(self.model.parameters(), limit)
+
+    @property
+    def obstacle(self) -> str | None:
+        """Why its steps are slower than they could be on this device, if that is known."""
+        return self._captured.obstacle if self._captured else None
 
     @property
     def is_finite(self) -> bool:
@@ -155,6 +181,7 @@ class Trainer:
         """
         self.model.load_state_dict(state["model"])
         load_optimizer_state(self.optimizer, state["optimizer"])
+        self._captured = self._new_captured()
         hidden = tuple(state["hidden"][str(i)].to(self.device) for i in range(len(self.hidden)))
         whole = self.model.zero_hidden(self.config.batch_size)
         if [(one.shape, one.dtype) for one in hidden] != [(one.shape, one.dtype) for one in whole]:

@@ -1,0 +1,209 @@
+"""Steps that are replayed: equal to plain ones, or not taken. On a CPU, with ``replaying.py`` for CUDA graphs."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+from unittest.mock import Mock
+
+import pytest
+import torch
+from torch import Tensor
+
+from charrnn.training.captured import WARM_UP, graphs_of
+from charrnn.training.process import send
+from charrnn.training.trainer import Trainer
+from tests.replaying import FakeGraphs
+from tests.test_trainer import make_trainer
+
+# 1,000 characters in 4 streams: each pass has 12 windows of 20, and one of 9 that is stepped plainly.
+SETTINGS = (
+    *("training.random_seq_len=false", "training.seq_len=20", "training.state_reset=0.2", "training.grad_clip=0.3"),
+    *("model.dropout=0.2", "model.num_layers=2"),
+)
+WINDOWS = 12
+STEPS = 60
+
+
+@pytest.fixture
+def graphs(monkeypatch: pytest.MonkeyPatch) -> FakeGraphs:
+    """Trainers capture with these."""
+    fake = FakeGraphs()
+    monkeypatch.setattr("charrnn.training.trainer.graphs_of", lambda _: fake)
+    return fake
+
+
+def plain_trainer(*more: str) -> Trainer:
+    """Rates that are tensors are float32: those of a plain step have to be, if all is to be equal."""
+    trainer = make_trainer(*SETTINGS, *more)
+    trainer._captured = None
+    return trainer
+
+
+def steps(trainer: Trainer, count: int = STEPS, observe: Callable[[int], bool] = lambda _: False) -> list[list[float]]:
+    """Loss and gradient norm of each, at rates that fall."""
+    taken = []
+    for _ in range(count):
+        stats = trainer.step(0.02 / (1 + trainer.steps / 10), observe(trainer.steps))
+        taken.append([stats.loss, stats.grad_norm])
+    return [[one.item() for one in each] for each in taken]
+
+
+def assert_same(one: Trainer, other: Trainer) -> None:
+    assert [t.tolist() for t in one._changed()] == [t.tolist() for t in other._changed()]
+    assert [t.tolist() for t in one.hidden] == [t.tolist() for t in other.hidden]
+
+
+@pytest.mark.parametrize("cell", ["lstm", "gru", "rnn_tanh"])
+@pytest.mark.parametrize("optimizer", ["adam", "adamw", "sgd"])
+def test_replayed_steps_equal_plain_ones(cell: str, optimizer: str, graphs: FakeGraphs) -> None:
+    """Bit for bit: dropout, resets, rates, windows of other lengths, and steps that are looked at."""
+    what = (f"model.cell={cell}", f"training.optimizer={optimizer}")
+    plain = plain_trainer(*what)
+    expected = steps(plain)
+    replayed = make_trainer(*SETTINGS, *what)
+    assert steps(replayed, observe=lambda step: step % 7 == 6) == expected
+    assert_same(replayed, plain)
+    short, observed = STEPS // (WINDOWS + 1), STEPS // 7
+    both = sum(step % 7 == 6 and step % (WINDOWS + 1) == WINDOWS for step in range(STEPS))
+    assert (graphs.warmed_up, graphs.captured) == (WARM_UP, 1)
+    assert graphs.replayed == STEPS - WARM_UP - 1 - short - observed + both
+    assert replayed.obstacle is None
+
+
+def test_a_plain_run_goes_on_replayed_and_the_other_way_round(graphs: FakeGraphs) -> None:
+    plain = plain_trainer()
+    expected = steps(plain)
+    first, second, third = make_trainer(*SETTINGS), plain_trainer(), make_trainer(*SETTINGS)
+    seen = steps(first, 17)
+    for before, after in ((first, second), (second, third)):
+        after.load_state_dict(before.state_dict())
+        seen += steps(after, 43 if after is third else 0)
+    assert seen == expected
+    assert_same(third, plain)
+    assert graphs.captured == 2
+
+
+def test_going_back_needs_another_capture(graphs: FakeGraphs) -> None:
+    """What the optimizer keeps is then in another place."""
+    trainer = make_trainer(*SETTINGS)
+    steps(trainer, 8)
+    state = {**trainer.state_dict(), "model": {k: v.clone() for k, v in trainer.model.state_dict().items()}}
+    state["hidden"] = {name: tensor.clone() for name, tensor in state["hidden"].items()}
+    state["optimizer"] = {**state["optimizer"], "state": _copies(state["optimizer"]["state"])}
+    expected = steps(trainer, 30)
+    trainer.load_state_dict(state)
+    assert steps(trainer, 30) == expected
+    assert graphs.captured == 2
+
+
+def _copies(kept: dict[str, dict[str, Tensor]]) -> dict[str, dict[str, Tensor]]:
+    return {i: {name: tensor.clone() for name, tensor in one.items()} for i, one in kept.items()}
+
+
+def test_what_cannot_be_captured_is_stepped_plainly(graphs: FakeGraphs, monkeypatch: pytest.MonkeyPatch) -> None:
+    expected = steps(plain_trainer())
+
+    def waits(trainer: Trainer) -> Tensor:
+        norm = torch.nn.utils.clip_grad_norm_(trainer.model.parameters(), 0.3)
+        assert norm.item() > 0
+        return norm
+
+    monkeypatch.setattr(Trainer, "_clip", waits)
+    trainer = make_trainer(*SETTINGS)
+    assert steps(trainer) == expected
+    assert trainer.obstacle == "aten._local_scalar_dense is not permitted when stream is capturing"
+    assert (graphs.captured, graphs.replayed) == (0, 0)
+
+
+def of_the_first_step(trainer: Trainer) -> Any:
+    """A step with a number that Python counts: a replay does not."""
+    learn, count = trainer._learn, iter(range(1, 1000))
+
+    def counting(x: Tensor, y: Tensor, before: Any, observer: Any = None) -> Any:
+        loss, norm, after = learn(x, y, before, observer)
+        return loss * next(count), norm, after
+
+    return counting
+
+
+def test_a_number_made_while_capturing_is_found_out(graphs: FakeGraphs) -> None:
+    trainer = make_trainer(*SETTINGS)
+    trainer._learn = of_the_first_step(trainer)  # type: ignore[method-assign]
+    trainer._captured = trainer._new_captured()
+    steps(trainer)
+    assert trainer.obstacle == "a replayed step was not equal to a plain one"
+    assert graphs.replayed == 1
+
+
+@pytest.mark.parametrize("lost", ["weights", "everything"])
+def test_a_replay_that_goes_wrong_changes_nothing(lost: str, graphs: FakeGraphs) -> None:
+    expected = steps(plain_trainer())
+    capture = graphs.capture
+
+    def wrong(work: Callable[[], None]) -> Callable[[], None]:
+        replay, trainer_ = capture(work), trainer
+
+        def half() -> None:
+            kept = [parameter.detach().clone() for parameter in trainer_.model.parameters()]
+            replay()
+            with torch.no_grad():
+                for parameter, old in zip(trainer_.model.parameters(), kept, strict=True):
+                    parameter.copy_(old)
+
+        return half if lost == "weights" else lambda: None
+
+    graphs.capture = wrong  # type: ignore[method-assign]
+    trainer = make_trainer(*SETTINGS)
+    assert steps(trainer) == expected
+    assert trainer.obstacle == "a replayed step was not equal to a plain one"
+
+
+@pytest.mark.parametrize("good_steps", [WARM_UP + 1, 10], ids=["the one taken both ways", "a replayed one"])
+def test_a_step_that_is_not_finite_changes_no_parameter(good_steps: int, graphs: FakeGraphs) -> None:
+    def trained(trainer: Trainer) -> Trainer:
+        steps(trainer, good_steps)
+        trainer.hidden = tuple(tensor * float("nan") for tensor in trainer.hidden)
+        ((loss, norm),) = steps(trainer, 1)
+        assert math.isnan(loss)
+        assert math.isnan(norm)
+        trainer.hidden = trainer.model.zero_hidden(4)
+        steps(trainer, 20)
+        return trainer
+
+    plain = trained(plain_trainer())
+    replayed = trained(make_trainer(*SETTINGS))
+    assert_same(replayed, plain)
+    assert bool(replayed.obstacle) == (good_steps == WARM_UP + 1), "nothing can be said of equality then"
+    assert graphs.replayed == (1 if replayed.obstacle else 25)
+
+
+def test_the_statistics_of_a_step_outlive_the_next(graphs: FakeGraphs) -> None:
+    trainer = make_trainer(*SETTINGS)
+    kept = [trainer.step(0.01) for _ in range(9)]
+    losses = [stats.loss.item() for stats in kept]
+    trainer.step(0.01)
+    assert [stats.loss.item() for stats in kept] == losses
+    assert len(set(losses)) == 9
+
+
+def test_a_checkpoint_holds_plain_numbers(graphs: FakeGraphs) -> None:
+    trainer = make_trainer(*SETTINGS)
+    steps(trainer, 8)
+    groups = trainer.state_dict()["optimizer"]["param_groups"]
+    assert type(groups[0]["lr"]) is float
+    assert groups[0]["lr"] == pytest.approx(0.02 / 1.7)
+
+
+def test_on_a_cpu_nothing_is_captured() -> None:
+    assert graphs_of(torch.device("cpu")) is None
+    assert make_trainer(*SETTINGS)._captured is None
+
+
+def test_what_is_sent_to_a_gpu_is_not_waited_for() -> None:
+    tensor = Mock()
+    assert send(tensor, torch.device("cuda:1")) is tensor.pin_memory().to.return_value
+    tensor.pin_memory().to.assert_called_once_with(torch.device("cuda:1"), non_blocking=True)
+    here = torch.ones(2)
+    assert send(here, torch.device("cpu")) is here
