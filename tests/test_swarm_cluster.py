@@ -55,7 +55,8 @@ class Dask:
         folder = self._base / name
         folder.mkdir()
         kept = {key: value for key, value in os.environ.items() if not key.startswith("CHARRNN_")}
-        environment = {**kept, "CHARRNN_CACHE": str(folder / "cache"), "OMP_NUM_THREADS": "1"}
+        own = {"CHARRNN_CACHE": str(folder / "cache"), "TMPDIR": str(folder)}  # what a killed one leaves, too
+        environment = {**kept, **own, "OMP_NUM_THREADS": "1"}
         environment["PYTHONPATH"] = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
         with (folder / "log").open("wb") as log:
             process = subprocess.Popen(
