@@ -327,6 +327,21 @@ class TestInspection:
         assert len(broken.reading.bits) == len(broken.reading.states) == 5
         draw_inspection(inspection_page(broken))
 
+    def test_a_character_that_is_cut_off_costs_no_other_anything(self, tmp_path: Path) -> None:
+        saved = trained_on("häßlich “so” \n" * 200, tmp_path, "corpus.vocabulary=bytes")
+        Path("given.txt").write_text("ab\U0001f41d\U0001f41d")
+
+        def inspect(length: int) -> Inspection:
+            return inspect_model(saved, Places.from_environment(), "given.txt", length)
+
+        for length in (3, 5):
+            assert inspect(length).characters == "ab"
+            assert inspect(length).reading.bits[1] == inspect(2).reading.bits[1]
+        Path("given.txt").write_text("\U0001f41d\U0001f41d")
+        for length in (2, 4, 7):
+            with pytest.raises(DataError, match="too short"):
+                inspect(length)
+
     @pytest.mark.parametrize(("text", "says"), [("", "empty"), ("a", "too short"), ("é", "does not know")])
     def test_no_text(self, saved: SavedModel, text: str, says: str) -> None:
         with pytest.raises(DataError, match=says):

@@ -49,7 +49,7 @@ class Reading:
 
     def at(self, places: NDArray[np.int64], ends: NDArray[np.int64]) -> Reading:
         """Symbols taken together: each of the new ones begins at one of ``places`` and ends at one of ``ends``."""
-        bits = np.add.reduceat(self.bits, places)
+        bits = np.add.reduceat(self.bits[: ends[-1] + 1], places)
         return Reading(bits, self.likeliest[places], self.probabilities[places], self.states[ends])
 
 
@@ -154,11 +154,13 @@ def inspect_model(
         CharRNNError: the model's predictions are not finite.
     """
     name, ids, notes = _text_ids(saved, places, text, length, assignments, on_unknown)
+    characters, starts, ends = _as_characters(saved.vocabulary, ids)
+    if len(characters) < 2:
+        raise DataError(f"{name}: too short to predict a character of; give a longer text, or a larger --length")
     reading = read(saved.model, ids, lambda share: advanced("reading", share))
     if not np.isfinite(reading.bits[1:]).all() or not np.isfinite(reading.states).all():
         raise CharRNNError(f"{saved.path}: cannot inspect it: its numbers are not finite; use an earlier checkpoint")
     mean_bits = float(reading.bits[1:].mean())
-    characters, starts, ends = _as_characters(saved.vocabulary, ids)
     reading = reading.at(starts, ends)
     tracked: list[Tracked] = []
     for prop in PROPERTIES:
@@ -177,8 +179,6 @@ def _text_ids(
     encoded = load_text(config, places, saved.vocabulary, recorded, on_unknown)
     first, end = encoded.spans["val"] if text is None else (0, len(encoded))
     ids: Ids = encoded.ids[first : min(end, first + length)]
-    if len(ids) < 2:
-        raise DataError(f"{encoded.name}: too short to predict a character of; give a longer text")
     return encoded.name + (", val" if text is None else ""), ids.astype(np.int64), encoded.notes
 
 
@@ -218,11 +218,11 @@ def _seen(state: Hidden) -> Tensor:
 
 
 def _as_characters(vocabulary: Vocabulary, ids: NDArray[np.int64]) -> tuple[str, NDArray[np.int64], NDArray[np.int64]]:
-    """The text, one character for each that the ids complete, and the places of its first and its last symbol."""
+    """The text, one character for each that the ids complete, and the places of each one's first and last symbol."""
     feed = vocabulary.decoder()
     pieces = [feed(index) for index in ids.tolist()]
     # Bytes that are no UTF-8 may come out together with the character behind them, which then stands for both.
-    ends = np.array([place for place, piece in enumerate(pieces) if piece])
+    ends = np.array([place for place, piece in enumerate(pieces) if piece], np.int64)
     starts = np.concatenate([[0], ends[:-1] + 1])
     return "".join(pieces[end][-1] for end in ends), starts, ends
 
