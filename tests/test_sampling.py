@@ -21,7 +21,7 @@ from charrnn.config.schema import DropoutConfig, ModelConfig, SamplingConfig
 from charrnn.errors import CharRNNError, DataError
 from charrnn.model.charrnn import CharRNN
 from charrnn.model.reference import reference_forward
-from charrnn.sampling.decoding import choose, keep_top_k, keep_top_p, probabilities
+from charrnn.sampling.decoding import choose, generators, keep_top_k, keep_top_p, probabilities
 from charrnn.sampling.sampler import generate, sample_text
 from charrnn.sampling.stopping import StopAt
 from charrnn.text.vocabulary import Vocabulary
@@ -30,10 +30,6 @@ repeatable = settings(deadline=None, derandomize=True, database=None, suppress_h
 # Exact in float32 and far enough apart that no order depends on rounding.
 distinct_logits = st.lists(st.integers(-40, 40), min_size=1, max_size=12, unique=True).map(lambda q: [x / 4 for x in q])
 temperatures = st.sampled_from([0.1, 0.5, 1.0, 1.7, 100.0])
-
-
-def seeded(seed: int = 1) -> np.random.Generator:
-    return np.random.default_rng(seed)
 
 
 def softmax(logits: list[float], temperature: float = 1.0) -> list[float]:
@@ -132,7 +128,7 @@ class TestChoose:
     LOGITS = (2.0, 1.0, 0.5, 0.0, -1.0, -3.0)
 
     def draw(self, config: SamplingConfig, count: int = 20_000, seed: int = 1) -> NDArray[np.int64]:
-        return choose(np.array([self.LOGITS] * count), config, seeded(seed))
+        return choose(np.array([self.LOGITS] * count), config, generators(seed, count))
 
     def test_temperature_one_is_the_model_s_own_distribution(self) -> None:
         drawn = self.draw(SamplingConfig(temperature=1))
@@ -149,11 +145,11 @@ class TestChoose:
     @given(distinct_logits, st.sampled_from([0, 5e-324, 1e-300, 1e-30, 1e-3]))
     def test_the_limit_of_temperature_zero_is_the_likeliest(self, logits: list[float], temperature: float) -> None:
         config = SamplingConfig(temperature=temperature)
-        assert choose(np.array([logits] * 3), config, seeded()).tolist() == [logits.index(max(logits))] * 3
+        assert choose(np.array([logits] * 3), config, generators(1, 3)).tolist() == [logits.index(max(logits))] * 3
 
     def test_a_tiny_temperature_row_by_row(self) -> None:
         logits = np.array([[1e30, 0.0], [-2.0, -1.0], [-1e30, -2e30]])
-        assert choose(logits, SamplingConfig(temperature=1e-300), seeded()).tolist() == [0, 1, 0]
+        assert choose(logits, SamplingConfig(temperature=1e-300), generators(1, 3)).tolist() == [0, 1, 0]
 
     def test_a_tiny_temperature_shares_between_equals(self) -> None:
         found = probabilities(np.array([[3.0, 7.0, 7.0, -3e38]]), SamplingConfig(temperature=5e-324))
@@ -172,7 +168,7 @@ class TestChoose:
     def test_logits_that_are_not_finite_are_refused(self, bad: float, temperature: float) -> None:
         logits = np.array([[0.0, 1.0], [bad, 0.0]])
         with pytest.raises(FloatingPointError, match="not finite"):
-            choose(logits, SamplingConfig(temperature=temperature), seeded())
+            choose(logits, SamplingConfig(temperature=temperature), generators(1, 2))
 
 
 pieces_of_text = st.lists(st.text(alphabet="ab", max_size=4), max_size=8)
@@ -268,17 +264,27 @@ class TestGenerate:
         assert found == [VOCABULARY.decode(ids)] * 3
 
     def test_every_step_is_drawn_after_the_text_so_far(self, model: CharRNN) -> None:
-        config, generator = SamplingConfig(temperature=0.9, top_k=6, length=60), seeded(3)
+        config, own = SamplingConfig(temperature=0.9, top_k=6, length=60), generators(3, 4)
         found = texts(generate(model, VOCABULARY, config, prompt=PROMPT, num=4, seed=3))
         rows = step_by_step(
             model,
             VOCABULARY.encode(PROMPT).tolist(),
             60,
-            lambda logits: torch.from_numpy(choose(logits.numpy(), config, generator)),
+            lambda logits: torch.from_numpy(choose(logits.numpy(), config, own)),
             num=4,
         )
         assert found == [VOCABULARY.decode(row) for row in rows]
         assert len(set(found)) == 4
+
+    def test_the_first_samples_are_the_same_however_many_there_are(self, model: CharRNN) -> None:
+        alone, several, more = (
+            texts(generate(model, VOCABULARY, SamplingConfig(length=60), num=num, seed=5)) for num in (1, 3, 8)
+        )
+        assert several[:1] == alone
+        assert more[:3] == several
+        assert len(set(more)) == 8
+        others = texts(generate(model, VOCABULARY, SamplingConfig(length=60), num=8, seed=6))
+        assert not set(more) & set(others)
 
     def test_first_characters_follow_the_model_s_distribution(self, model: CharRNN) -> None:
         config = SamplingConfig(temperature=1, length=1)

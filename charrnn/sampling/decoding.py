@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import numpy.typing as npt
 
@@ -10,10 +12,17 @@ from charrnn.config.schema import SamplingConfig
 Floats = npt.NDArray[np.float64]
 
 
+def generators(seed: int, num: int) -> list[np.random.Generator]:
+    """One for each of ``num`` samples; the first ones are the same however many there are."""
+    first = np.random.SeedSequence(seed)
+    return [np.random.default_rng(sequence) for sequence in (first, *first.spawn(num - 1))]
+
+
 def choose(
-    logits: npt.NDArray[np.floating], config: SamplingConfig, generator: np.random.Generator
+    logits: npt.NDArray[np.floating], config: SamplingConfig, own: Sequence[np.random.Generator]
 ) -> npt.NDArray[np.int64]:
-    """One id per row of ``logits``, (N, V) to (N,). Temperature 0 takes the likeliest.
+    """One id per row of ``logits``, (N, V) to (N,), each drawn with its ``own`` generator. Temperature 0 takes the
+    likeliest.
 
     Raises:
         FloatingPointError: a logit is not finite: the model itself is broken.
@@ -24,7 +33,10 @@ def choose(
     if config.temperature:
         # A race: times with rate p each, and the first one wins, which is symbol i in a share p_i of all races.
         worth = probabilities(logits, config)
-        worth /= generator.standard_exponential(worth.shape)
+        times = np.empty(worth.shape)
+        for row, generator in zip(times, own, strict=True):
+            generator.standard_exponential(out=row)
+        worth /= times
     chosen: npt.NDArray[np.int64] = worth.argmax(axis=-1)
     return chosen
 

@@ -10,7 +10,7 @@ import numpy as np
 from charrnn.config.schema import SamplingConfig
 from charrnn.errors import CharRNNError
 from charrnn.model.weights import Weights
-from charrnn.sampling.decoding import choose
+from charrnn.sampling.decoding import choose, generators
 from charrnn.sampling.stepper import FastReader, Ids, Reader
 from charrnn.text.vocabulary import OnUnknown, Vocabulary
 
@@ -30,8 +30,9 @@ def generate(
 ) -> Iterator[list[str]]:
     """Yield ``config.length`` times the next piece of text of each of ``num`` samples.
 
-    All samples are drawn as one batch after the same prompt. The same seed gives the same text on the same machine;
-    on another one, or with another ``Reader``, it differs only where rounding decides. The global generators are not
+    All samples are drawn as one batch after the same prompt, each with random numbers of its own: the first ones stay
+    what they are when there are more. The same seed gives the same text on the same machine; on another one, with
+    another ``num`` or another ``Reader``, it differs only where rounding decides. The global generators are not
     touched. The weights must not change before the last piece. With the vocabulary of bytes a piece may be empty or
     several characters, and a character that is not complete at the end shows as U+FFFD. ``Weights`` are for one sample,
     without torch.
@@ -48,14 +49,14 @@ def _draw(
     network: CharRNN | Weights, vocabulary: Vocabulary, config: SamplingConfig, start: Ids, num: int, seed: int
 ) -> Iterator[list[str]]:
     """Draw after the ids ``start``, (T,)."""
-    generator = np.random.default_rng(seed)
+    own = generators(seed, num)
     decoders = [vocabulary.decoder() for _ in range(num)]
     reader, stepper = _reader(network), None
     try:
         first = reader.read(start)
         logits = np.broadcast_to(first, (num, first.shape[1]))
         for step in range(config.length):
-            chosen = choose(logits, config, generator)
+            chosen = choose(logits, config, own)
             is_last = step + 1 == config.length
             pieces = zip(decoders, chosen.tolist(), strict=True)
             yield [decode(index) + (decode(None) if is_last else "") for decode, index in pieces]
