@@ -395,6 +395,32 @@ class TestCache:
         file.write_bytes(file.read_bytes()[:cut])
         assert ids() == first
 
+    @pytest.mark.parametrize("kind", ["characters", "bytes"])
+    @pytest.mark.parametrize("place", [0, 3, -1])
+    def test_ids_that_were_damaged_are_made_anew(self, kind: str, place: int) -> None:
+        wanted = CorpusConfig(source="memory", vocabulary="bytes" if kind == "bytes" else "characters")
+        first = encode(b"abacb", settings=wanted).ids.tolist()
+        (file,) = files_in_cache("encoded")
+        damaged = bytearray(whole := file.read_bytes())
+        damaged[place] ^= 1
+        file.write_bytes(damaged)
+        assert encode(b"abacb", settings=wanted).ids.tolist() == first
+        assert file.read_bytes() == whole
+
+    @pytest.mark.parametrize("kind", ["encoded", "surveys"])
+    def test_a_file_of_the_cache_in_the_place_of_another_is_not_taken(self, kind: str) -> None:
+        texts = b"aabcb", b"ABCCA"
+        for text in texts:
+            encode(text)
+        one, other = files_in_cache(kind)
+        assert one.stat().st_size == other.stat().st_size
+        one.rename("one")
+        other.rename(one)
+        Path("one").rename(other)
+        for text in texts:
+            encoded = encode(text)
+            assert encoded.vocabulary.decode(encoded.ids.tolist()).encode() == text
+
     def test_skipping_does_not_hide_unknown_characters_later(self) -> None:
         vocabulary = Vocabulary("characters", "ab")
         assert encode(b"abc", vocabulary=vocabulary, skip=True).ids.tolist() == [0, 1]

@@ -12,10 +12,8 @@ import json
 import mmap
 import sys
 from collections.abc import Iterator
-from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -24,11 +22,12 @@ from numpy.typing import NDArray
 from charrnn.config.schema import CorpusConfig
 from charrnn.errors import CorpusUnavailable, DataError
 from charrnn.text.corpus import Corpus, find_corpus
-from charrnn.text.places import CacheFile, Places
+from charrnn.text.places import Places
 from charrnn.text.reading import decoded
+from charrnn.text.sealed import SEAL_BYTES, sealed_length, write_sealed
 from charrnn.text.vocabulary import OnUnknown, Vocabulary, code_points
 
-CACHE_VERSION = 1  # part of every cache name: raise it when what is written changes
+CACHE_VERSION = 2  # part of every cache name: raise it when what is written changes
 COUNT_CHUNK = 1 << 20
 Ids = NDArray[np.unsignedinteger[Any]]
 SPLITS = ("train", "val", "test")
@@ -129,9 +128,10 @@ def encode_corpus(
     key = _cache_key(*_content(sha256, lengths), config.encoding, vocabulary.digest, on_unknown)
     path = places.cache / "encoded" / f"{key}.{vocabulary.dtype.name}"
     length, skipped = (num_bytes, 0) if vocabulary.kind == "bytes" else _known(survey(), vocabulary)
-    if not path.exists() or path.stat().st_size != length * vocabulary.dtype.itemsize:  # cut off, say: made anew
-        _write_ids(corpus, config.encoding, vocabulary, on_unknown, path, sha256)
-    ids: Ids = np.memmap(path, dtype=vocabulary.dtype, mode="r") if path.stat().st_size else np.zeros(0, np.uint8)
+    if sealed_length(path) != length * vocabulary.dtype.itemsize:  # not there, or damaged: made anew
+        chunks = _chunks_of_ids(corpus, config.encoding, vocabulary, on_unknown, sha256)
+        write_sealed(path, (ids.astype(vocabulary.dtype).tobytes() for ids in chunks))
+    ids: Ids = np.memmap(path, vocabulary.dtype, "r", shape=(length,)) if length else np.zeros(0, np.uint8)
     spans = split_spans(len(ids), config.split)
     left_out = (
         f"{corpus.name}: {skipped:,} of {length + skipped:,} characters are left out: the model does not know them"
@@ -153,12 +153,10 @@ def _content(sha256: str, lengths: list[int]) -> list[str]:
 def _survey(corpus: Corpus, encoding: str, places: Places, sha256: str, lengths: list[int]) -> dict[int, int]:
     """How often each code point occurs, from the cache where it has that."""
     path = places.cache / "surveys" / f"{_cache_key(*_content(sha256, lengths), encoding)}.json"
-    with suppress(OSError, ValueError, AttributeError):  # not there, or damaged
-        return {int(point): count for point, count in json.loads(path.read_text()).items()}
+    if sealed_length(path) is not None:
+        return {int(point): count for point, count in json.loads(path.read_bytes()[:-SEAL_BYTES]).items()}
     counts = count_characters(corpus, encoding, sha256)
-    with CacheFile(path.parent) as file:
-        file.write(json.dumps(counts).encode())
-        file.keep_as(path.name)
+    write_sealed(path, [json.dumps(counts).encode()])
     return counts
 
 
@@ -188,20 +186,6 @@ def count_characters(corpus: Corpus, encoding: str, sha256: str | None = None) -
         more[: len(counts)] += counts
         counts = more
     return {int(point): int(counts[point]) for point in np.flatnonzero(counts)}
-
-
-def _write_ids(
-    corpus: Corpus,
-    encoding: str,
-    vocabulary: Vocabulary,
-    on_unknown: OnUnknown,
-    path: Path,
-    sha256: str,
-) -> None:
-    with CacheFile(path.parent) as file:
-        for ids in _chunks_of_ids(corpus, encoding, vocabulary, on_unknown, sha256):
-            file.write(ids.astype(vocabulary.dtype).tobytes())
-        file.keep_as(path.name)
 
 
 def _chunks_of_ids(

@@ -8,6 +8,7 @@ import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from io import BufferedReader
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import BinaryIO
@@ -80,6 +81,12 @@ class CacheFile:
         """Add to the file."""
         with self._explaining():
             self._file.write(content)
+
+    def reread(self) -> BufferedReader:
+        """What was written so far, from its beginning."""
+        with self._explaining():
+            self._file.flush()
+            return Path(self._file.name).open("rb")
 
     def keep_as(self, name: str) -> Path:
         """Close the file and put it under its name."""
