@@ -230,7 +230,7 @@ def test_the_model_card_is_read_by_the_hub() -> None:
     _, front, text = Path("there/README.md").read_text().split("---\n", 2)
     head = yaml.safe_load(front)
     assert head["library_name"] == "charrnn" and "license" not in head and "# license: yours to choose" in front
-    assert {"charrnn", "lstm"} <= set(head["tags"])
+    assert {"charrnn", "character-level", "lstm"} <= set(head["tags"])
     (entry,) = head["model-index"]
     (result,) = entry["results"]
     assert entry["name"] == "there"
@@ -253,7 +253,10 @@ def test_the_card_of_a_network_of_bytes() -> None:
     write_hub(make_saved(vocabulary=Vocabulary("bytes")), Path("there"))
     text = Path("there/README.md").read_text()
     assert "(9 bytes, " in text and "1.5 nats per byte (" in text and "nats_per_byte" in text
+    assert "A byte-level recurrent network" in text and "\n- byte-level\n" in text and "character" not in text
     assert "nats per character" not in text and "nats_per_character" not in text
+    said = run("export", "--checkpoint", "there", "--format", "safetensors", "-o", "again").err
+    assert "validation loss 1.5000 nats/byte (2.1640 bits)" in said
 
 
 def test_a_card_without_a_loss() -> None:

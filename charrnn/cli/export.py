@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,7 +11,7 @@ import click
 
 from charrnn.cli._openmp import tune_openmp
 from charrnn.cli._options import checkpoint_option, output_option
-from charrnn.cli._terminal import format_bytes, format_nats, say
+from charrnn.cli._terminal import format_bytes, format_loss, say
 
 if TYPE_CHECKING:
     from charrnn.runs.saved import SavedModel
@@ -60,5 +61,12 @@ def export(checkpoint: Path, kind: str, output: Path | None) -> None:
 
 
 def _describe(saved: SavedModel) -> None:
-    loss = "" if saved.val_loss is None else f", validation loss {format_nats(saved.val_loss)}"
+    loss = (
+        "" if saved.val_loss is None else f", validation loss {_in_both_units(saved.val_loss, saved.vocabulary.kind)}"
+    )
     say(f"Model:   {saved.config.model.shape}, {len(saved.vocabulary)} symbols, step {saved.steps:,}{loss}")
+
+
+def _in_both_units(nats: float, symbols: str) -> str:
+    per_symbol, in_bits = ("nats/byte", "bits") if symbols == "bytes" else ("nats/char", "bpc")
+    return f"{format_loss(nats)} {per_symbol} ({format_loss(nats / math.log(2))} {in_bits})"

@@ -36,7 +36,7 @@ SURPRISES = 5
     type=click.IntRange(2, 200_000),
     default=20_000,
     show_default=True,
-    help="Characters to read, from the beginning.",
+    help="Characters, or bytes where the model reads bytes, to read from the beginning.",
 )
 @click.option("--unit", "units", multiple=True, metavar="LAYER:UNIT", help="Show this unit too; both count from 1.")
 @on_unknown_option("the text")

@@ -28,7 +28,7 @@ LONGEST_PROMPT = 1000  # characters that are read one by one: torch reads a wind
 @checkpoint_option
 @click.option("--prompt", metavar="TEXT", help="Text to go on from; - reads it from standard input.")
 @click.option("--prompt-file", type=click.Path(path_type=Path), help="Read the prompt from this file.")
-@click.option("--length", type=int, help="Characters to write.")
+@click.option("--length", type=int, help="Characters, or bytes where the model reads bytes, to write.")
 @click.option("--temperature", type=float, help="0 is greedy, 1 the model's own distribution.")
 @click.option("--top-k", type=int, help="Choose among the K likeliest characters.")
 @click.option("--top-p", type=float, help="Choose among the likeliest that add up to P.")

@@ -19,7 +19,7 @@ CARD = """\
 
 # {name}
 
-A character-level recurrent network, {shape}, trained with charrnn for {steps:,} steps on the text `{text}`
+A {symbol}-level recurrent network, {shape}, trained with charrnn for {steps:,} steps on the text `{text}`
 ({characters:,} {symbol}s, SHA-256 `{sha256}`).
 
 {loss}
@@ -75,7 +75,7 @@ def _head(cell: str, corpus: dict[str, Any], loss: float | None, name: str, symb
     head: dict[str, Any] = {
         "library_name": "charrnn",
         "pipeline_tag": "text-generation",
-        "tags": ["charrnn", "character-level", "rnn", cell],
+        "tags": ["charrnn", f"{symbol}-level", "rnn", cell],
     }
     if loss is not None:
         text = {"name": corpus["name"], "type": corpus["name"], "split": "validation", "revision": corpus["sha256"]}
