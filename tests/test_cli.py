@@ -588,6 +588,11 @@ class TestCorpus:
         for word in ("4,680 characters", "vocabulary    18 characters", "train 4,212, val 468", "bigram", "nats/char"):
             assert word in out
 
+    def test_stats_of_nothing(self) -> None:
+        result = run("corpus", "stats", "")
+        assert (result.code, result.out) == (2, "")
+        assert result.err.startswith("error: SOURCE '': corpus.source: give the name of a corpus")
+
     def test_stats_as_json(self) -> None:
         result = done("corpus", "stats", "cat.txt", "--json", "--set", "corpus.split=[0.5, 0.25, 0.25]")
         values = json.loads(result.out)

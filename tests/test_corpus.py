@@ -154,6 +154,11 @@ class TestFolders:
         assert read(find("books", glob="*.txt")) == b"-z"
         assert read(find("books", glob="a/*")) == b"102"
 
+    def test_a_folder_and_its_only_file_are_one_text(self) -> None:
+        Path("books/a-b.txt").unlink()
+        corpus = find(["books", "books/z.txt"], glob="*.txt")
+        assert (corpus.name, read(corpus)) == ("z.txt", b"z")
+
     def test_source_finds_the_folder_from_elsewhere(self, monkeypatch: pytest.MonkeyPatch) -> None:
         corpus = find("books", glob="*.txt")
         monkeypatch.chdir("books")
@@ -243,6 +248,15 @@ class TestReadOnce:
         corpus = find("pipe")
         writer.join(10)  # it waits for ever where nobody reads
         self.check_kept(corpus, places)
+
+    def test_a_pipe_of_the_shell_has_no_name(self, places: Places) -> None:
+        """As ``--data <(zcat my.gz)``."""
+        reading, writing = os.pipe()
+        os.write(writing, POEM)
+        os.close(writing)
+        corpus = find_corpus(CorpusConfig(source=f"/dev/fd/{reading}"), places)
+        os.close(reading)
+        assert (corpus.name, read(corpus)) == ("piped text", POEM)
 
     def test_stdin_beside_a_file(self, monkeypatch: pytest.MonkeyPatch) -> None:
         write("one.txt", POEM)

@@ -62,14 +62,15 @@ def stats(source: str, assignments: tuple[str, ...], as_json: bool) -> None:
 
     Example: charrnn corpus stats my.txt --set corpus.encoding=latin-1
     """
-    from charrnn.cli._options import overrides
     from charrnn.config.loader import load_config
+    from charrnn.config.settings import NamedOverride
     from charrnn.text.corpus import find_corpus
     from charrnn.text.encoded import encode_corpus
     from charrnn.text.places import Places
     from charrnn.text.stats import corpus_stats
 
-    config = load_config(None, ["training.epochs=1", *assignments], overrides(data=source)).corpus
+    given = NamedOverride(("corpus", "source"), source, f"SOURCE {source!r}")
+    config = load_config(None, ["training.epochs=1", *assignments], [given]).corpus
     places = Places.from_environment()
     found = find_corpus(config, places)
     values = corpus_stats(found, encode_corpus(found, config, places))

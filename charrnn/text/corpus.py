@@ -106,12 +106,22 @@ def _open_source(source: str | list[str], glob: str, places: Places) -> Corpus:
     # By where each is found again; what is given twice counts once.
     found = dict(_files_of(item, glob, places) for item in given)
     called = {path: name for files in found.values() for path, name in files.items()}
-    name = Path(given[0]).resolve().name if len(found) == 1 else f"{next(iter(called)).name} and {len(called) - 1} more"
-    if source == "-":
-        name = "standard input"
+    first, *others = called
+    name = f"{first.name} and {len(others)} more" if others else first.name
+    if len(found) == 1:
+        name = _name(given[0])
     lasting = list(found)
     parts = tuple(file_part(path, name) for path, name in called.items())
     return Corpus(name, lasting[0] if len(lasting) == 1 else lasting, parts)
+
+
+def _name(item: str) -> str:
+    """What the text of one entry of ``corpus.source`` is called. Of a pipe from the shell, as ``<(zcat my.gz)`` makes
+    one, there is only a number that means nothing tomorrow."""
+    if item == "-":
+        return "standard input"
+    path = Path(item).resolve()
+    return path.name if path.exists() else "piped text"
 
 
 def _files_of(item: str, glob: str, places: Places) -> tuple[str, dict[Path, str]]:
