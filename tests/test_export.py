@@ -309,6 +309,23 @@ def test_a_damaged_folder_is_refused(name: str, content: bytes | None) -> None:
         load_model(Path("there"), CPU)
 
 
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        ('{"temperature": -1}', "temperature: Input should be greater than or equal to 0"),
+        ('{"warmth": 1}', "warmth: Extra inputs are not permitted"),
+        ("[]", "Input should be"),
+    ],
+)
+def test_what_is_edited_wrongly_is_named(content: str, says: str) -> None:
+    write_hub(make_saved(), Path("there"))
+    Path("there/generation_config.json").write_text(content)
+    result = run("sample", "--checkpoint", "there")
+    assert (result.code, result.out) == (2, "")
+    assert result.err.startswith(f"error: there/generation_config.json: {says}")
+    assert result.err.endswith("; correct it, or export the model again\n")
+
+
 def test_weights_of_another_shape_are_refused() -> None:
     write_hub(make_saved(), Path("there"))
     write_hub(make_saved("model.hidden_size=9"), Path("other"))

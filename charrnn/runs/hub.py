@@ -16,9 +16,11 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pydantic import ValidationError
 from safetensors import SafetensorError
 
 from charrnn.config.library import is_file
+from charrnn.config.schema import SamplingConfig
 from charrnn.errors import CheckpointError
 from charrnn.runs.card import model_card
 from charrnn.runs.checkpoint import Parser, State, as_tensors
@@ -104,6 +106,7 @@ def read_hub_folder(path: Path, parse: Parser = as_tensors) -> State:
     """
     try:
         config, ids, sampling = (json.loads((path / name).read_bytes()) for name in (CONFIG, VOCABULARY, GENERATION))
+        _check_sampling(path / GENERATION, sampling)
         weights = parse((path / WEIGHTS).read_bytes())
         known = config["charrnn"]
         return {
@@ -122,6 +125,16 @@ def read_hub_folder(path: Path, parse: Parser = as_tensors) -> State:
         raise CheckpointError(
             f"{path}: not a model that 'charrnn export' wrote, or damaged ({cause}); export it again"
         ) from error
+
+
+def _check_sampling(file: Path, values: Any) -> None:
+    """Raises CheckpointError for what is no way to sample: this file is there to be edited."""
+    try:
+        SamplingConfig.model_validate(values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        cause = ": ".join(map(str, (*first["loc"], first["msg"])))
+        raise CheckpointError(f"{file}: {cause}; correct it, or export the model again") from error
 
 
 def _as_json(values: dict[str, Any]) -> bytes:
