@@ -133,6 +133,21 @@ class TestFlight:
             assert swarm["quartiles"] == pytest.approx(np.quantile(losses, [0.25, 0.75]))
             assert (swarm["count"], swarm["diverged"]) == (2, 0)
 
+    @pytest.mark.parametrize("random", ["false", "true"])
+    def test_characters_read(self, random: str, text_file: Path, places: Places) -> None:
+        """Of a step always as many, or else as the epochs tell."""
+        colony = colony_of(bee_config(text_file, f"training.random_seq_len={random}"), places)
+        hive = make(colony)
+        flown(colony, hive)
+        training, characters = colony.base.training, int(0.9 * len(text_file.read_text()))
+        for swarm in results_of(colony, hive)["swarms"]:
+            for bee in swarm["bees"]:
+                curve = bee["curve"]
+                full = [step * training.batch_size * training.seq_len for step in curve["step"]]
+                by_epochs = [round(epoch * characters) for epoch in curve["epoch"]]
+                assert curve["characters"] == (by_epochs if random == "true" else full)
+                assert by_epochs[-1] == pytest.approx(full[-1], rel=0.5), "lengths vary by so much"
+
 
 def timeless(results: dict[str, Any]) -> dict[str, Any]:
     """Without times and the hive's name."""

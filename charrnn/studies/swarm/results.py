@@ -50,7 +50,9 @@ def _per_step(config: Config) -> int | None:
 
 def _swarm(hive: Hive, swarm: Swarm, seeds: list[int], parcel: Parcel) -> dict[str, Any]:
     text = parcel.text
-    bees = [_bee(hive, Task(swarm.name, swarm.bee_config(seed)), len(text.train_ids)) for seed in seeds]
+    first, end = text.spans["train"]  # the parcel's text is without its ids
+    per_step = _per_step(swarm.config)
+    bees = [_bee(hive, Task(swarm.name, swarm.bee_config(seed)), per_step, end - first) for seed in seeds]
     known = [bee for bee in bees if bee["status"] != "waiting"]
     return {
         "name": swarm.name,
@@ -79,7 +81,7 @@ def summary(bees: list[dict[str, Any]]) -> dict[str, Any]:
     }
 
 
-def _bee(hive: Hive, task: Task, train_characters: int) -> dict[str, Any]:
+def _bee(hive: Hive, task: Task, per_step: int | None, train_characters: int) -> dict[str, Any]:
     result = hive.result(task)
     curve: dict[str, list[Any]] = {"step": [], "epoch": [], "characters": [], "train_loss": []}
     samples: list[tuple[int, str]] = []
@@ -92,7 +94,9 @@ def _bee(hive: Hive, task: Task, train_characters: int) -> dict[str, Any]:
         if "train_loss" in row or "steps_not_finite" in row:
             curve["step"].append(row["step"])
             curve["epoch"].append(row["epoch"])
-            curve["characters"].append(round(row["epoch"] * train_characters))
+            # An epoch has four decimals, of a large text too few.
+            read = row["epoch"] * train_characters if per_step is None else row["step"] * per_step
+            curve["characters"].append(round(read))
             curve["train_loss"].append(row.get("train_loss"))
         elif "sample" in row:
             samples.append((row["step"], row["sample"]))
