@@ -28,7 +28,7 @@ from charrnn.studies.doctor.probes.numerics import Numerics
 from charrnn.studies.doctor.probes.reading import Continuation, Reading
 from charrnn.studies.doctor.probes.texts import Texts
 from charrnn.studies.doctor.probes.through_time import Profile
-from charrnn.studies.doctor.rules import RULES, fit, gradients, mechanics, rates, state, texts, units
+from charrnn.studies.doctor.rules import RULES, ask_rules, fit, gradients, mechanics, rates, state, texts, units
 from charrnn.studies.doctor.trials import PLATEAU, Trials
 
 Rule = Callable[[Evidence], Finding | None]
@@ -967,6 +967,35 @@ def test_every_rule_is_asked() -> None:
                 found.add(function)
     assert set(RULES) == found
     assert len(RULES) == len(found)
+
+
+@pytest.mark.parametrize("decays", [True, False])
+def test_what_follows_from_a_problem_is_told_there(decays: bool) -> None:
+    """Weights that are pulled to zero: letter counts alone, no gradient, dead units; any other problem stays."""
+    held = with_decay(1.0 if decays else 0.0, "adam", 0.1)
+    evidence = replace(
+        held,
+        history=read_history(log_rows(train_loss=UNIGRAM)),
+        profile=Profile([0.001**k for k in range(129)], [0.001**k for k in range(129)]),
+        activity=some_activity(dead=[1000]),
+        texts=Texts(1.0, 0, 0, 0, 0),
+    )
+    problems = [finding for finding in ask_rules(RULES, evidence) if finding.problem]
+    effects = ["unigram-plateau", "vanishing-gradients", "dead-units"]
+    rest = ["too-much-decay"] if decays else effects
+    assert [finding.name for finding in problems] == [*rest, "validation-unlike-training"]
+    for finding in problems:
+        check_problem(finding)
+    if decays:
+        for rule in (fit.unigram_plateau, gradients.through_time, units.dead_units):
+            effect = rule(evidence)
+            assert effect is not None
+            assert effect.title in problems[0].meaning
+
+
+def test_nothing_follows_where_nothing_else_is_wrong() -> None:
+    evidence = with_decay(1.0, "adam", 0.1)
+    assert [one for one in ask_rules(RULES, evidence) if one.problem] == [rates.decay(evidence)]
 
 
 def test_the_order_is_that_of_mending() -> None:

@@ -25,7 +25,7 @@ from charrnn.studies.doctor.probes.pieces import unseen_span
 from charrnn.studies.doctor.probes.reading import AHEAD, Reading, read, read_on
 from charrnn.studies.doctor.probes.texts import compare_parts
 from charrnn.studies.doctor.probes.through_time import Profile, gradient_through_time
-from charrnn.studies.doctor.rules import RULES
+from charrnn.studies.doctor.rules import RULES, ask_rules
 from charrnn.studies.doctor.trials import Lab, memorise, run_trials, untrained
 from charrnn.studies.trials import quick_loss
 from charrnn.text.places import Places
@@ -105,7 +105,7 @@ def examine(session: Session, history: History, config_name: str, advanced: Adva
     probed = session.trainer.steps
     with kept_generators(session.trainer.device):
         evidence = collect(session, history, config_name, advanced)
-    findings = [finding for rule in RULES if (finding := rule(evidence)) is not None]
+    findings = ask_rules(RULES, evidence)
     train_loss = f"{evidence.train_loss:.3g}" if history.logs else "not logged"
     subject = (
         f"{config_name}: {session.config.model.shape} on {session.text.name}, "

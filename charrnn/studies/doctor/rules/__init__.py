@@ -7,7 +7,8 @@ settings that could be better, then what the text or the size of the model allow
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from dataclasses import replace
 
 from charrnn.studies.doctor.evidence import Evidence
 from charrnn.studies.doctor.finding import Finding
@@ -19,7 +20,9 @@ from charrnn.studies.doctor.rules.state import carried_state, cold_state
 from charrnn.studies.doctor.rules.texts import duplicates, foreign_text, unseen_characters
 from charrnn.studies.doctor.rules.units import dead_units, initialisation, precision, saturation, saturation_at_start
 
-RULES: list[Callable[[Evidence], Finding | None]] = [
+Rule = Callable[[Evidence], Finding | None]
+
+RULES: list[Rule] = [
     misaligned,
     last_character_only,
     optimizer_reset,
@@ -47,3 +50,29 @@ RULES: list[Callable[[Evidence], Finding | None]] = [
     overfitting,
     too_small,
 ]
+
+# Problems by name, and the rules whose problems follow from them.
+CONSEQUENCES: dict[str, set[Rule]] = {"too-much-decay": {unigram_plateau, through_time, dead_units}}
+
+
+def ask_rules(rules: Iterable[Rule], evidence: Evidence) -> list[Finding]:
+    """What the rules find, in their order. A problem that follows from another one is named there, and not listed."""
+    found = {rule: finding for rule in rules if (finding := rule(evidence)) is not None}
+    follows = {
+        effect: cause
+        for cause in found.values()
+        for effect in CONSEQUENCES.get(cause.name, ())
+        if effect in found and found[effect].problem
+    }
+    return [
+        _with_effects(finding, [found[effect] for effect in found if follows.get(effect) is finding])
+        for rule, finding in found.items()
+        if rule not in follows
+    ]
+
+
+def _with_effects(finding: Finding, effects: list[Finding]) -> Finding:
+    if not effects:
+        return finding
+    titles = " ".join(effect.title for effect in effects)
+    return replace(finding, meaning=f"{finding.meaning} From this follows: {titles}")
