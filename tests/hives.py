@@ -22,6 +22,7 @@ from charrnn.studies.swarm.speed import Arrangement
 from charrnn.studies.swarm.study import fly
 from charrnn.studies.swarm.texts import Parcel
 from charrnn.text.places import Places
+from charrnn.training.clock import clock
 from charrnn.training.load import usable_cores
 from tests.children import PATIENCE_SECONDS
 from tests.conftest import make_config
@@ -174,13 +175,27 @@ def name_and_wait(file: Path) -> None:
     time.sleep(600)
 
 
+def name_and_compute(file: Path, rounds: int, numbers: int) -> tuple[float, float]:
+    """Say which process this is, and reckon; signals are heard between the rounds. How long it took by the clock of
+    trainings, and by that on the wall."""
+    begun, began = clock.now(), time.monotonic()
+    file.write_text(str(os.getpid()))
+    for _ in range(rounds):
+        sum(range(numbers))
+    return clock.now() - begun, time.monotonic() - began
+
+
+def state_of(pid: int) -> str:
+    """Of a process, in the system's letter: Z for one that waits to be buried, T for one that is stopped."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0]
+    except (OSError, IndexError):
+        return ""
+
+
 def is_running(pid: int) -> bool:
     """Whether a process is there, and not just waiting to be buried."""
-    try:
-        state = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0]
-    except (OSError, IndexError):
-        return False
-    return state != "Z"
+    return state_of(pid) not in ("", "Z")
 
 
 def children_of(pid: int) -> list[int]:

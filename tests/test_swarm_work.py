@@ -26,8 +26,20 @@ from charrnn.studies.swarm.local import LocalExecutor, LocalWorkplace
 from charrnn.studies.swarm.texts import Parcel
 from charrnn.studies.swarm.work import Unit, landings, make_units
 from charrnn.text.places import Places
+from tests.children import PATIENCE_SECONDS
 from tests.helpers import differences, never
-from tests.hives import Here, bee_config, by_place, children_of, colony_of, die, eventually, is_running
+from tests.hives import (
+    Here,
+    bee_config,
+    by_place,
+    children_of,
+    colony_of,
+    die,
+    eventually,
+    is_running,
+    name_and_compute,
+    state_of,
+)
 
 Answer = Callable[[Unit], list[Landed]]
 
@@ -195,6 +207,31 @@ class TestProcesses:
         assert [local.submit(abs, -n).result() for n in range(4)] == [0, 1, 2, 3]
         assert is_running(pid)
         assert not signal.pthread_sigmask(signal.SIG_BLOCK, []) & {*INTERRUPTIONS}
+
+    def test_ctrl_z_takes_no_time_of_training(self, local: LocalExecutor, tmp_path: Path) -> None:
+        work = local.submit(name_and_compute, tmp_path / "pid", 2_000, 10_000)
+        pid = self._announced(tmp_path / "pid")
+        for _ in range(2):
+            os.kill(pid, signal.SIGTSTP)
+            assert eventually(lambda: state_of(pid) == "T")
+            time.sleep(0.5)
+            os.kill(pid, signal.SIGCONT)
+        counted, passed = work.result()
+        assert passed - counted >= 1.0
+
+    def test_going_on_before_it_had_time_to_stop(self, local: LocalExecutor, tmp_path: Path) -> None:
+        """It hears of both signals after its step; nobody would wake it a second time."""
+        work = local.submit(name_and_compute, tmp_path / "pid", 2, 50_000_000)
+        pid = self._announced(tmp_path / "pid")
+        os.kill(pid, signal.SIGTSTP)
+        time.sleep(0.2)  # or the system forgets the first at the second
+        os.kill(pid, signal.SIGCONT)
+        counted, passed = work.result(PATIENCE_SECONDS)
+        assert counted == pytest.approx(passed, abs=0.1)
+
+    def _announced(self, file: Path) -> int:
+        assert eventually(lambda: file.exists() and file.read_text())
+        return int(file.read_text())
 
     @pytest.mark.usefixtures("text_file")
     def test_bees(self, local: LocalExecutor, places: Places) -> None:

@@ -8,6 +8,7 @@ import shutil
 import signal
 import tempfile
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -17,7 +18,10 @@ from typing import Any, ParamSpec, TypeVar
 
 from charrnn.errors import INTERRUPTIONS
 from charrnn.studies.swarm.texts import Parcel
+from charrnn.training.clock import clock
 from charrnn.training.load import usable_cores
+
+MOST_ARRIVALS = 4096  # signals since the last pause
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -126,6 +130,7 @@ def _settle_in(stop: Any, progress: Any, scratch: str) -> None:
 
     for number in INTERRUPTIONS:
         signal.signal(number, signal.SIG_IGN)
+    _leave_out_pauses()
     tempfile.tempdir = scratch
     threading.Thread(target=_leave_with_parent, args=(scratch,), daemon=True).start()
 
@@ -134,6 +139,26 @@ def _settle_in(stop: Any, progress: Any, scratch: str) -> None:
             progress.value += share
 
     HERE.should_stop, HERE.advanced = stop.is_set, advanced
+
+
+def _leave_out_pauses() -> None:
+    """Let a stop (Ctrl-Z, which goes to all processes) be no time of training.
+
+    Python hears of it only after the step under way: by then the others may go on already ("fg"). So the order in which
+    signals came is read from where the system itself writes them, and what was taken back is not done.
+    """
+    arrived, arrivals = os.pipe()
+    os.set_blocking(arrivals, False)  # or Python refuses it
+    signal.set_wakeup_fd(arrivals, warn_on_full_buffer=False)
+
+    def pause(*_: object) -> None:
+        if os.read(arrived, MOST_ARRIVALS)[-1] == signal.SIGTSTP:
+            stopped = time.monotonic()
+            os.kill(os.getpid(), signal.SIGSTOP)
+            clock.leave_out(time.monotonic() - stopped)
+
+    signal.signal(signal.SIGTSTP, pause)
+    signal.signal(signal.SIGCONT, lambda *_: None)  # so that it is written down as well
 
 
 def _leave_with_parent(scratch: str) -> None:
