@@ -639,9 +639,44 @@ class TestPicture:
 
     def test_a_bee_that_diverged_is_above_all_from_then_on(self) -> None:
         a_swarm("a", "training.batch_size=2", losses=[1.0, None])
-        _, [(whole, diverged)] = curves([read_side(Path("a"))], in_characters=True)
+        _, [(whole, diverged)], ends = curves([read_side(Path("a"))], in_characters=True)
         assert whole == [(200, 3.0), (400, 2.0), (600, 1.0)]
         assert diverged == [(200, 3.0), (400, 2.0), (600, math.inf)]
+        assert ends == [[500]]
+
+    @pytest.mark.parametrize("losses", [(3.0, 2.0), ()])
+    def test_a_run_that_diverged_has_a_cross(self, losses: tuple[float, ...]) -> None:
+        """Also one of which there is nothing else to be drawn; at the top, in its colour."""
+        a_run("a", "training.lr=0.01")
+        a_run("b", "training.lr=0.02", losses=losses, ending="diverged")
+        figure = self._drawn("a", "b")
+        for axis in figure.axes:
+            [cross] = [line for line in axis.get_lines() if line.get_marker() == "x"]
+            assert (cross.get_color(), [x for x, _ in points(cross)]) == (COLOURS[1], [10 * len(losses) + 5])
+            low, high = axis.get_ylim()
+            _, [place] = axis.transAxes.inverted().transform(cross.get_transform().transform(cross.get_xydata())).T
+            assert 0.95 < place < 1
+            assert (low < 1.5, 2.9 < high < 5) == (True, True), "curves decide what is shown"
+        [legend] = [shown for axis in figure.axes if (shown := axis.get_legend())]
+        assert [text.get_text() for text in legend.get_texts()] == ["diverged, in the line's colour"]
+
+    def test_no_cross_where_none_diverged(self) -> None:
+        two_swarms([1.0, 1.2], [1.0, 1.3])
+        for axis in self._drawn("hive/momentum=0.7", "hive/momentum=0.9").axes:
+            assert axis.get_legend() is None
+            assert "x" not in [line.get_marker() for line in axis.get_lines()]
+
+    def test_no_median_without_the_bee_that_has_just_diverged(self) -> None:
+        """At step 25: others have a line there, it has its divergence."""
+        for seed, ending in ((1, "ended"), (2, "diverged")):
+            bee = a_run(f"a/bee-{seed}", f"training.seed={seed}", ending=ending, losses=(3.0, 2.0))
+            status = {"status": ending, "message": None, "val_loss": 2.0 if ending == "ended" else None}
+            (bee / "result.json").write_text(json.dumps(status))
+        rows = (Path("a/bee-1") / "metrics.jsonl").read_text().replace('"step": 20,', '"step": 25,')
+        (Path("a/bee-1") / "metrics.jsonl").write_text(rows)
+        training, _, _ = curves([read_side(Path("a"))], in_characters=False)
+        assert training[0][1][-1] == (25, math.inf)
+        assert middle(training[0])[-1] == (25, math.inf)
 
     @pytest.mark.parametrize(("setting", "characters"), [("batch_size=2", True), ("seq_len=5", True), ("lr=1", False)])
     def test_the_command_chooses_the_axis(self, setting: str, characters: bool) -> None:
@@ -668,7 +703,7 @@ class TestPicture:
 
     def test_names_are_no_formulas(self) -> None:
         one = [[(1.0, 2.0)]]
-        draw_curves([r"a$\b$"], [one], [one], False).draw_without_rendering()
+        draw_curves([r"a$\b$"], [one], [one], [[]], False).draw_without_rendering()
 
     def test_the_legend(self) -> None:
         names = [f"lr={10**-i:g}" for i in range(6)]
@@ -682,7 +717,7 @@ class TestPicture:
 
     def test_more_than_there_are_colours(self) -> None:
         one = [[[(1.0, 2.0)]]] * 13
-        [shown] = draw_curves([str(i) for i in range(13)], one, one, False).legends
+        [shown] = draw_curves([str(i) for i in range(13)], one, one, [[]] * 13, False).legends
         looks = [(line.get_color(), line.get_linestyle()) for line in shown.get_lines()]
         assert len(set(looks)) == 13
 

@@ -142,6 +142,6 @@ def _draw(comparison: Comparison, path: Path) -> None:
     from charrnn.studies.compare import curves
 
     in_characters = not comparison.differing.keys().isdisjoint({"training.batch_size", "training.seq_len"})
-    training, validation = curves(comparison.sides, in_characters)
-    save_figure(draw_curves(comparison.labels, training, validation, in_characters), path)
+    drawn = curves(comparison.sides, in_characters)
+    save_figure(draw_curves(comparison.labels, *drawn, in_characters), path)
     say(f"Picture: {path}")

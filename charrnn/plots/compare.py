@@ -9,29 +9,34 @@ from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.ticker import EngFormatter
 
 from charrnn.plots.figures import count_steps, legend_above, line_style, loss_axis, new_figure
 
 Points = Sequence[tuple[float, float]]
+CROSS: dict[str, Any] = {"marker": "x", "markersize": 7, "markeredgewidth": 2, "linestyle": "none"}
+TOP = 0.98  # of a plot's height
 
 
 def draw_curves(
     labels: Sequence[str],
     training: Sequence[Sequence[Points]],
     validation: Sequence[Sequence[Points]],
+    ends: Sequence[Sequence[float]],
     in_characters: bool,
 ) -> Figure:
     """``training[i]`` and ``validation[i]`` have a curve for each training of what ``labels[i]`` names: (steps or
-    characters, nats per character), infinite where it has diverged.
+    characters, nats per character), infinite where it has diverged; ``ends[i]`` where its trainings diverged.
 
-    Several trainings are thin lines with their median in bold.
+    Several trainings are thin lines with their median in bold; a cross at the top for each that diverged.
     """
     figure, axes = new_figure(2)
     several = any(len(one) > 1 for one in training)
     for axis, curves, name in zip(axes, (training, validation), ("training", "validation"), strict=True):
         for number, one in enumerate(curves):
             _draw_side(axis, one, number, "." if name == "validation" else "")
+        _mark_ends(axis, ends)
         loss_axis(axis, [loss for one in curves for points in one for _, loss in points])
         axis.set_ylabel(f"{name} loss, nats/char" + ("\n(thin: each bee, bold: median)" if several else ""))
     axes[-1].set_xlabel("characters read (steps x batch_size x seq_len)" if in_characters else "step")
@@ -40,6 +45,9 @@ def draw_curves(
     else:
         count_steps(axes[-1])
     axes[-1].set_xlim(left=0)
+    if any(ends):
+        cross = Line2D([], [], color="black", **CROSS)
+        axes[0].legend([cross], ["diverged, in the line's colour"], fontsize="small", loc="best")
     legend_above(figure, labels, "small")
     return figure
 
@@ -52,6 +60,15 @@ def _draw_side(axis: Axes, curves: Sequence[Points], number: int, marker: str) -
     for points in curves:
         axis.plot(*_finite(points), **line_style(number), linewidth=0.6, alpha=0.4)
     axis.plot(*_finite(middle(curves)), **bold)
+
+
+def _mark_ends(axis: Axes, ends: Sequence[Sequence[float]]) -> None:
+    """Where each training diverged, at the top: its loss is above everything."""
+    at_the_top = axis.get_xaxis_transform()
+    for number, places in enumerate(ends):
+        if places:
+            colour = line_style(number)["color"]
+            axis.plot(places, [TOP] * len(places), color=colour, transform=at_the_top, zorder=5, **CROSS)
 
 
 def middle(curves: Sequence[Points]) -> list[tuple[float, float]]:

@@ -202,16 +202,19 @@ def _labels(sides: Sequence[Side], settings: dict[str, list[Any]]) -> list[str]:
     return [str(side.path) for side in sides]
 
 
-def curves(sides: Sequence[Side], in_characters: bool) -> tuple[list[list[Points]], list[list[Points]]]:
+def curves(
+    sides: Sequence[Side], in_characters: bool
+) -> tuple[list[list[Points]], list[list[Points]], list[list[float]]]:
     """For each side the curve of each training: training loss and validation loss, nats per character, over steps, or
     over the characters read by then (full windows). A training that diverged is at infinity from then on, as far as
-    its side goes."""
-    training, validation = [], []
+    its side goes. Last, where each side's trainings diverged."""
+    training, validation, ends = [], [], []
     for side in sides:
         per_step = side.settings["training.batch_size"] * side.settings["training.seq_len"] if in_characters else 1
         training.append(_points(side.trainings, "logs", "train_loss", per_step))
         validation.append(_points(side.trainings, "evaluations", "val_loss", per_step))
-    return training, validation
+        ends.append([float(one.steps * per_step) for one in side.trainings if one.diverged])
+    return training, validation, ends
 
 
 def _points(trainings: Sequence[Training], rows: str, key: str, per_step: int) -> list[Points]:
@@ -219,5 +222,6 @@ def _points(trainings: Sequence[Training], rows: str, key: str, per_step: int) -
     places = sorted({x for points in drawn for x, _ in points})
     for one, points in zip(trainings, drawn, strict=True):
         if one.diverged:
-            points += [(x, math.inf) for x in places if x > one.steps * per_step]
+            last = points[-1][0] if points else -1  # a divergence itself is no point
+            points += [(x, math.inf) for x in places if x > last]
     return drawn
