@@ -249,6 +249,16 @@ class TestParcels:
             assert len({(text.vocabulary.digest, text.ids.tobytes(), str(text.spans)) for text in texts}) == len(kind)
 
 
+def test_a_text_at_another_place_is_named_there(text_file: Path, places: Places) -> None:
+    """By what is opened in a process that had it from its old place: a bee's config tells it."""
+    corpus = bee_config(text_file).corpus
+    copy = Path("copy.txt")
+    copy.write_text(text_file.read_text())
+    parcels = [pack_text(corpus.model_copy(update={"source": str(one)}), places) for one in (text_file, copy)]
+    for kind in (parcels, [parcel.as_bytes() for parcel in parcels]):
+        assert [open_parcel(parcel).name for parcel in kind] == ["cat.txt", "copy.txt"]
+
+
 def test_threads_do_not_mix(text_file: Path, places: Places) -> None:
     """A worker of Dask may have several: bees draw from torch's one generator all the same."""
     work = [one_task(bee_config(text_file, *RANDOM, f"training.seed={seed}"), places) for seed in range(1, 5)]

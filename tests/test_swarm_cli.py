@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from charrnn.config.loader import load_config
 from charrnn.runs.directory import RunFolder
 from charrnn.runs.lock import FolderLock
 from tests.command_line import PROGRAM, Result, run, snapshot
@@ -256,9 +257,7 @@ def test_bad_usage(words: str, says: tuple[str, ...]) -> None:
     refused(words, *says)
 
 
-@pytest.mark.parametrize(
-    "words", [VARY, ("--set", "training.lr=1"), ("--name", "x"), ("--out", "x"), ("--data", "x"), ("--seed", "2")]
-)
+@pytest.mark.parametrize("words", [VARY, ("--set", "training.lr=1"), ("--name", "x"), ("--out", "x"), ("--seed", "2")])
 def test_a_hive_goes_on_as_it_was_planned(words: tuple[str, ...]) -> None:
     refused(" ".join(("swarm", "--resume", str(HIVE), *words)), "goes on as it was planned")
 
@@ -313,6 +312,46 @@ def test_the_text_has_changed() -> None:
     done(*GRID)
     Path("cat.txt").write_text(TEXT.upper())
     refused(f"swarm --resume {HIVE}", "the text has changed", "--config")
+
+
+def test_a_moved_text() -> None:
+    """It goes on with it, from then on without being told, and its bees are still those of one swarm."""
+    done(*GRID)
+    before = stamps()
+    Path("there").mkdir()
+    Path("cat.txt").rename("there/moved.txt")
+    refused(f"swarm --resume {HIVE}", "cat.txt: cannot read the text", f"charrnn swarm --resume {HIVE} --data PATH")
+    done("swarm", "--resume", str(HIVE), "--data", "there/moved.txt", "--seeds", "3")
+    done("swarm", "--resume", str(HIVE), "--seeds", "4")
+    assert before.items() <= stamps().items()
+    swarms = [str(one.parent) for one in HIVE.glob("*/bee-4")]
+    for swarm in swarms:
+        assert load_config(Path(swarm, "bee-4/config.yaml")).corpus.source == str(Path("there/moved.txt").absolute())
+    assert "4 pairs" in done("compare", *swarms).out
+
+
+def test_a_text_that_is_another_one() -> None:
+    done(*GRID)
+    before = snapshot(HIVE)
+    Path("dog.txt").write_text(TEXT.replace("c", "g"))
+    refused(f"swarm --resume {HIVE} --data dog.txt", "--data dog.txt", "not the text that", "SHA-256")
+    refused(f"swarm --resume {HIVE} --data none.txt", "none.txt: cannot read the text")
+    assert snapshot(HIVE) == before
+
+
+def test_a_text_that_nobody_reads_may_be_missing() -> None:
+    Path("small.yaml").write_text(CONFIG.replace("cat.txt", "none.txt"))
+    refused(" ".join(GRID), "none.txt: cannot read the text")
+    done(*GRID[:3], "--vary", "corpus.source=cat.txt", *GRID[5:])
+    written = stamps()
+    done("swarm", "--resume", str(HIVE))
+    assert stamps() == written
+
+
+def test_texts_that_are_varied_cannot_be_moved() -> None:
+    Path("dog.txt").write_text(TEXT.replace("c", "g"))
+    done(*GRID[:3], "--vary", "corpus.source=cat.txt,dog.txt", *GRID[5:])
+    refused(f"swarm --resume {HIVE} --data cat.txt", "its texts are what it varies", "leave out --data")
 
 
 def test_no_scheduler(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -696,6 +696,32 @@ class TestCommand:
         assert "5 combinations tried" in result.out
         assert len(lab.flown) == 15
 
+    def test_a_moved_text(self, lab: Lab) -> None:
+        Path("words.txt").write_text(TEXT)
+        searched("--trials", "2", "--vary", LR, "--data", "words.txt", "--set", "model.cell=gru")
+        Path("words.txt").rename("moved.txt")
+        resume = ("swarm", "--resume", "runs/x-swarm", "--jobs", "1")
+        assert "runs/x-swarm --data PATH" in run(*resume).err
+        Path("other.txt").write_text(TEXT + TEXT)
+        assert "other.txt: is not the text" in run(*resume, "--data", "other.txt").err
+        assert "2 tried before" in run(*resume, "--data", "moved.txt").err
+        result = run(*resume, "--trials", "3")
+        assert (result.code, len(lab.flown)) == (0, 9), result.err
+        words = shlex.split(re.findall(r"Train it: (charrnn .*)", result.out)[0])
+        assert words.count("--data") == 1
+        assert words[words.index("--data") + 1] == str(Path("moved.txt").absolute())
+        assert "model.cell=gru" in words
+
+    def test_a_text_that_nobody_reads_may_be_missing(self, lab: Lab) -> None:
+        Path("words.txt").write_text(TEXT)
+        searched("--trials", "2", "--vary", "corpus.source=words.txt", "--vary", LR, "--data", "none.txt")
+        assert len(lab.flown) == 6
+
+    def test_texts_that_are_searched_cannot_be_moved(self) -> None:
+        searched("--trials", "2", "--vary", LR, "--vary", f"corpus.source={Path('cat.txt').absolute()}")
+        result = run("swarm", "--resume", "runs/x-swarm", "--data", "cat.txt")
+        assert (result.code, "its texts are what it varies" in result.err) == (2, True), result.err
+
     def test_started_again_it_goes_on(self, lab: Lab) -> None:
         searched("--trials", "3", "--vary", LR)
         out = searched("--trials", "5", "--vary", LR)

@@ -20,6 +20,7 @@ from charrnn.errors import CharRNNError, Interrupted, UsageError
 if TYPE_CHECKING:
     from charrnn.studies.swarm.arrange import Batched
     from charrnn.studies.swarm.cluster import Cluster
+    from charrnn.studies.swarm.colony import Source
     from charrnn.studies.swarm.hive import Hive
     from charrnn.studies.swarm.search import Search
 
@@ -136,8 +137,10 @@ def _lasting(storage: str) -> str:
     return storage if "://" in storage else str(Path(storage).absolute())
 
 
-def resumed_search(path: Path, seeds: int | None, searching: dict[str, Any], held: ExitStack) -> tuple[Hive, Search]:
-    """The search of a hive's folder, perhaps with more seeds or trials.
+def resumed_search(
+    path: Path, seeds: int | None, data: Source | None, searching: dict[str, Any], held: ExitStack
+) -> tuple[Hive, Search]:
+    """The search of a hive's folder, perhaps with more seeds or trials, or its text at another place.
 
     Raises:
         UsageError: Optuna is not there, or the hive cannot be gone on with.
@@ -147,12 +150,14 @@ def resumed_search(path: Path, seeds: int | None, searching: dict[str, Any], hel
     from charrnn.studies.swarm.hive import open_hive
     from charrnn.studies.swarm.memory import require_optuna
     from charrnn.studies.swarm.search import search_of_plan
+    from charrnn.studies.swarm.space import from_anywhere
     from charrnn.text.places import Places
 
     require_optuna()
     hive = open_hive(path)
     held.enter_context(FolderLock(RunFolder(hive.path)))
-    return hive, search_of_plan(hive, seeds, searching["trials"], searching["storage"], Places.from_environment())
+    numbers = (seeds, searching["trials"], searching["storage"])
+    return hive, search_of_plan(hive, *numbers, Places.from_environment(), from_anywhere(data))
 
 
 def run_search(

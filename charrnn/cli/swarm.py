@@ -23,7 +23,7 @@ from charrnn.errors import CharRNNError, Interrupted, UsageError
 if TYPE_CHECKING:
     from charrnn.studies.swarm.arrange import Batched
     from charrnn.studies.swarm.cluster import Cluster
-    from charrnn.studies.swarm.colony import Colony
+    from charrnn.studies.swarm.colony import Colony, Source
     from charrnn.studies.swarm.hive import Hive
 
 DEFAULT_SEEDS = 3
@@ -63,7 +63,7 @@ BATCHED = ("auto", "yes", "no")
 @click.option("--prune", is_flag=True, help="With --search: give up combinations whose first bees do badly.")
 @click.option("--checkpoints/--no-checkpoints", default=True, help="Keep each bee's trained network; default: yes.")
 @click.option("--animate", is_flag=True, help="Also the picture over training: GIF, and MP4 where ffmpeg is there.")
-@data_option("Train on this file or folder (corpus.source)")
+@data_option("Train on this file or folder (corpus.source); with --resume: where the text is by now")
 @click.option("--seed", type=int, help="The first seed (training.seed).")
 @device_option
 @click.option("--name", help="Name of the hive's folder; default: the config's name.")
@@ -103,8 +103,12 @@ def swarm(
     flying = {key: options.pop(key) for key in ("jobs", "batched", "checkpoints", "animate")}
     searching = {key: options.pop(key) for key in ("trials", "storage", "prune")}
     if resume is not None:
-        if vary or space or assignments or any(value is not None for value in options.values()):
-            raise UsageError(f"{resume}: a hive goes on as it was planned; give --seeds, or --config for a new one")
+        others = [value for key, value in options.items() if key != "data"]
+        if vary or space or assignments or any(value is not None for value in others):
+            raise UsageError(
+                f"{resume}: a hive goes on as it was planned; give --seeds, or --data if its text was moved, or "
+                "--config for a new one"
+            )
         search = refuse_other_kind(resume, search)
     refuse_mixed(search, resume, searching, flying)
     with ExitStack() as held:
@@ -121,11 +125,11 @@ def swarm(
             held,
         )
         if search and resume is not None:
-            run_search(*resumed_search(resume, seeds, searching, held), as_json, cluster, **flying)
+            run_search(*resumed_search(resume, seeds, options["data"], searching, held), as_json, cluster, **flying)
         elif search:
             run_search(*new_search(*begin, **searching), as_json, cluster, **flying)
         else:
-            hive, colony = _new(*begin) if resume is None else _resumed(resume, seeds, held)
+            hive, colony = _new(*begin) if resume is None else _resumed(resume, seeds, options["data"], held)
             _fly(hive, colony, cluster, **flying)
             _show(hive, colony, flying["animate"], as_json)
 
@@ -172,7 +176,7 @@ def _new(
     return hive, colony.with_seeds(hive.grow(seeds)["seeds"])
 
 
-def _resumed(path: Path, seeds: int | None, held: ExitStack) -> tuple[Hive, Colony]:
+def _resumed(path: Path, seeds: int | None, data: Source | None, held: ExitStack) -> tuple[Hive, Colony]:
     from charrnn.runs.directory import RunFolder
     from charrnn.runs.lock import FolderLock
     from charrnn.studies.swarm.colony import colony_of_plan
@@ -181,7 +185,7 @@ def _resumed(path: Path, seeds: int | None, held: ExitStack) -> tuple[Hive, Colo
 
     hive = open_hive(path)
     held.enter_context(FolderLock(RunFolder(hive.path)))
-    return hive, colony_of_plan(hive, seeds or 1, Places.from_environment())
+    return hive, colony_of_plan(hive, seeds or 1, Places.from_environment(), data)
 
 
 def _fly(

@@ -101,13 +101,20 @@ def _read_swarm(path: Path, bees: list[Path]) -> Side:
         raise CheckpointError(f"{path}: no bee has ended yet; give another swarm, or wait")
     runs = [read_run(bee) for bee in done]
     for run in runs:
-        if different := [name for name in differing([runs[0].settings, run.settings]) if name != SEED]:
+        own = {SEED, *_moved_text(runs[0], run)}
+        if different := [name for name in differing([runs[0].settings, run.settings]) if name not in own]:
             raise CheckpointError(
                 f"{run.path}: is not a bee of the same swarm as {done[0].name}: {different[0]} differs; "
                 "give the two as runs"
             )
     trainings, waiting = [_training(run) for run in runs], len(bees) - len(done)
     return Side(path, runs[0].settings, runs[0].text, trainings, True, waiting, _evaluated(runs[0]))
+
+
+def _moved_text(first: Run, other: Run) -> set[str]:
+    """The setting that says where a text is, if both read the same: a hive may go on with it at another place."""
+    texts = [run.text and run.text["sha256"] for run in (first, other)]
+    return {"corpus.source"} if None not in texts and texts[0] == texts[1] else set()
 
 
 def _evaluated(run: Run) -> int | None:

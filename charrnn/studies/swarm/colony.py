@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
+import shlex
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 from typing import Any
 
 from charrnn.config.loader import build_config
 from charrnn.config.schema import Config
 from charrnn.config.settings import LARGEST_NUMBER, Settings
-from charrnn.errors import DataError, UsageError
+from charrnn.errors import CorpusUnavailable, DataError, UsageError
 from charrnn.studies.swarm.bee import Task
 from charrnn.studies.swarm.hive import Hive, Plan
 from charrnn.studies.swarm.plan import MOST_BEES, Swarm, bee_name, grid, make_swarms, observed_often
 from charrnn.studies.swarm.texts import Parcel, open_parcel, pack_text
 from charrnn.text.baselines import refuse_monotony
-from charrnn.text.corpus import settled
+from charrnn.text.corpus import find_corpus, settled
 from charrnn.text.places import Places
 from charrnn.text.streams import Streams
 
+Source = str | list[str]  # as corpus.source has it
 Point = dict[str, Any]  # the settings of one place on an axis of the grid
 
 
@@ -82,7 +85,8 @@ def make_colony(base: Config, axes: list[list[Point]], seeds: int, places: Place
         raise UsageError(f"--seeds {seeds:,}: {len(swarms) * seeds:,} bees in all; {MOST_BEES:,} at most")
     texts: dict[str, Parcel] = {}
     ready = [with_text(swarm, texts, places) for swarm in swarms]
-    return Colony(on_its_text(base, texts, places), axes, ready, _seeds(base, seeds))
+    varied = [name for axis in axes for name in axis[0]]
+    return Colony(on_its_text(base, varied, texts, places), axes, ready, _seeds(base, seeds))
 
 
 def _seeds(base: Config, count: int) -> list[int]:
@@ -92,20 +96,59 @@ def _seeds(base: Config, count: int) -> list[int]:
     return list(range(first, first + count))
 
 
-def colony_of_plan(hive: Hive, seeds: int, places: Places) -> Colony:
-    """The colony that a hive was planned for, with ``seeds`` seeds if these are more.
+def colony_of_plan(hive: Hive, seeds: int, places: Places, source: Source | None = None) -> Colony:
+    """The colony that a hive was planned for, with ``seeds`` seeds if these are more, and its text where ``source``
+    says that it is by now.
 
     Raises:
         CheckpointError: the plan cannot be read.
+        UsageError: its texts cannot be put elsewhere, since they are varied.
         ConfigError, DataError: what it says cannot be trained (any more), or its text has changed.
     """
     plan = hive.plan
-    base = build_config(Settings(plan["config"], name=str(hive.plan_file)))
-    colony = make_colony(base, plan["axes"], max(seeds, plan["seeds"]), places)
-    if colony.plan["texts"] != plan["texts"]:
-        raise DataError(f"{hive.path}: the text has changed since this hive began; start a new one with --config")
-    hive.write_plan({**plan, "seeds": len(colony.seeds)})
+    colony = make_colony(base_of_plan(hive, places, source), plan["axes"], max(seeds, plan["seeds"]), places)
+    refuse_other_texts(hive, colony.plan, source)
+    moved = {} if source is None else {"config": colony.plan["config"]}
+    hive.write_plan({**plan, **moved, "seeds": len(colony.seeds)})
     return colony
+
+
+def base_of_plan(hive: Hive, places: Places, source: Source | None) -> Config:
+    """The config that the combinations of a hive change, with its text at ``source``, if that is given.
+
+    Raises:
+        CheckpointError, ConfigError: the plan cannot be read.
+        UsageError: its texts cannot be put elsewhere, since they are varied.
+        DataError: the text is not there (any more).
+    """
+    plan = hive.plan
+    base = build_config(Settings(plan["config"], name=str(hive.plan_file)))
+    if "corpus.source" in {name for axis in plan["axes"] for point in axis for name in point}:
+        if source is not None:
+            raise UsageError(f"{hive.path}: its texts are what it varies; leave out --data, and put them back instead")
+        return base
+    if source is not None:
+        return base.model_copy(update={"corpus": base.corpus.model_copy(update={"source": source})})
+    try:
+        find_corpus(base.corpus, places)
+    except CorpusUnavailable:
+        raise
+    except DataError as error:
+        resume = f"charrnn swarm --resume {shlex.quote(str(hive.path))}"
+        raise DataError(f"{error}; where the hive's text was moved, go on with {resume} --data PATH") from error
+    return base
+
+
+def refuse_other_texts(hive: Hive, plan: Plan, source: Source | None) -> None:
+    """Raises DataError where a hive would go on with other texts than it was begun with, by their SHA-256."""
+    if plan["texts"] == hive.plan["texts"]:
+        return
+    if source is None:
+        raise DataError(f"{hive.path}: the text has changed since it began; start a new one with --config")
+    raise DataError(
+        f"--data {source}: is not the text that {hive.path} began with (by its SHA-256); give that one, or start a new "
+        "hive with --config"
+    )
 
 
 def with_text(swarm: Swarm, texts: dict[str, Parcel], places: Places) -> tuple[Swarm, Parcel]:
@@ -127,8 +170,14 @@ def with_text(swarm: Swarm, texts: dict[str, Parcel], places: Places) -> tuple[S
     return Swarm(swarm.name, swarm.labels, swarm.settings, config), parcel
 
 
-def on_its_text(base: Config, texts: dict[str, Parcel], places: Places) -> Config:
-    """The base with the full path of its text, so that the plan means the same from any folder."""
+def on_its_text(base: Config, varied: Collection[str], texts: dict[str, Parcel], places: Places) -> Config:
+    """The base with the full path of its text, so that the plan means the same from any folder. Where texts are among
+    what is ``varied``, nobody reads its own, which may be missing."""
     key = base.corpus.model_dump_json()
-    source = (texts.get(key) or pack_text(base.corpus, places)).text.source
+    try:
+        source = (texts.get(key) or pack_text(base.corpus, places)).text.source
+    except DataError:
+        if "corpus.source" in varied:
+            return base
+        raise
     return base.model_copy(update={"corpus": settled(base.corpus, source)})

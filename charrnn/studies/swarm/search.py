@@ -19,11 +19,16 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, Field, ValidationError
 
-from charrnn.config.loader import build_config
 from charrnn.config.schema import Config
-from charrnn.config.settings import Settings
 from charrnn.errors import CheckpointError, ConfigError, CorpusUnavailable, DataError
-from charrnn.studies.swarm.colony import Colony, on_its_text, with_text
+from charrnn.studies.swarm.colony import (
+    Colony,
+    Source,
+    base_of_plan,
+    on_its_text,
+    refuse_other_texts,
+    with_text,
+)
 from charrnn.studies.swarm.hive import Hive, Plan
 from charrnn.studies.swarm.memory import Memory
 from charrnn.studies.swarm.plan import Swarm, make_swarms
@@ -134,7 +139,7 @@ def make_search(
     """
     texts: dict[str, Parcel] = {}
     scout = _scout(base, groups, texts, places)
-    base = on_its_text(base, texts, places)
+    base = on_its_text(base, [name for group in groups for name in group], texts, places)
     return Search(base, groups, seeds, trials, prune, storage, command, scout, places, texts)
 
 
@@ -174,8 +179,15 @@ class _Form(BaseModel):
     command: list[str]
 
 
-def search_of_plan(hive: Hive, seeds: int | None, trials: int | None, storage: str | None, places: Places) -> Search:
-    """The search that a hive was planned for, perhaps with other numbers than before.
+def search_of_plan(
+    hive: Hive,
+    seeds: int | None,
+    trials: int | None,
+    storage: str | None,
+    places: Places,
+    source: Source | None = None,
+) -> Search:
+    """The search that a hive was planned for, perhaps with other numbers than before, or its text at another place.
 
     Raises:
         CheckpointError: the plan cannot be read.
@@ -188,15 +200,23 @@ def search_of_plan(hive: Hive, seeds: int | None, trials: int | None, storage: s
         first = error.errors()[0]
         wrong = f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
         raise CheckpointError(f"{hive.plan_file}: not the plan of a search: {wrong}; start a new one") from error
-    base = build_config(Settings(plan["config"], name=str(hive.plan_file)))
     groups: list[Group] = [dict(group) for (group,) in form.axes]
+    base, command = base_of_plan(hive, places, source), form.command
+    if source is not None:
+        command = _with_data(command, source)
     storage = storage or form.search.storage
     seeds, trials = max(seeds or 1, plan["seeds"]), trials or form.trials
-    search = make_search(base, groups, seeds, trials, form.search.prune, storage, form.command, places)
-    if search.plan["texts"] != plan["texts"]:
-        raise DataError(f"{hive.path}: the text has changed since this search began; start a new one with --config")
-    hive.write_plan({**plan, "seeds": search.seeds, "trials": search.trials})
+    search = make_search(base, groups, seeds, trials, form.search.prune, storage, command, places)
+    refuse_other_texts(hive, search.plan, source)
+    moved = {} if source is None else {"config": search.plan["config"], "command": command}
+    hive.write_plan({**plan, **moved, "seeds": search.seeds, "trials": search.trials})
     return search
+
+
+def _with_data(words: list[str], source: Source) -> list[str]:
+    """The words of a command, pairs of an option and its value, with the text at another place."""
+    kept = [word for pair in zip(words[::2], words[1::2], strict=False) if pair[0] != "--data" for word in pair]
+    return kept + [word for one in ([source] if isinstance(source, str) else source) for word in ("--data", one)]
 
 
 def results_of_search(search: Search, memory: Memory, hive: Hive) -> Results:

@@ -34,7 +34,8 @@ class Parcel:
         return isinstance(other, Parcel) and self.__key() == other.__key()
 
     def __key(self) -> tuple[object, ...]:
-        return (self.text.sha256, self.text.vocabulary.digest, tuple(self.text.spans.items()), self.file)
+        text = self.text
+        return (text.sha256, text.vocabulary.digest, tuple(text.spans.items()), text.name, text.source, self.file)
 
     def as_bytes(self) -> Parcel:
         """The same for a machine that does not share this one's disk."""
