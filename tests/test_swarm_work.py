@@ -226,7 +226,10 @@ class TestProcesses:
         os.kill(pid, signal.SIGTSTP)
         time.sleep(0.2)  # or the system forgets the first at the second
         os.kill(pid, signal.SIGCONT)
-        counted, passed = work.result(PATIENCE_SECONDS)
+        try:
+            counted, passed = work.result(PATIENCE_SECONDS)
+        finally:
+            os.kill(pid, signal.SIGCONT)  # or a failure would wait for it at the end
         assert counted == pytest.approx(passed, abs=0.1)
 
     def _announced(self, file: Path) -> int:
