@@ -710,6 +710,12 @@ class TestOnlyTheCause:
             assert found is not None
             assert found.name == "underfitting"
 
+    @pytest.mark.parametrize(("gain", "says"), [(1.0, False), (0.0, True)])
+    def test_too_much_decay_makes_no_network_too_small(self, gain: float, says: bool) -> None:
+        """The batch is tried at the rate that was best under it."""
+        evidence = replace(with_decay(gain, "adam", 0.1), memorised=[UNIFORM] * 100)
+        assert (fit.too_small(evidence) is not None) == says
+
     def test_zero_gradients_of_a_training_that_diverged_are_no_rounding(self) -> None:
         coarse = logged(zero_gradients=1.0)
         found = units.precision(coarse)

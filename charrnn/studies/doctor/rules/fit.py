@@ -75,9 +75,11 @@ def too_small(evidence: Evidence) -> Finding | None:
     first, last, uniform = evidence.memorised[0], mean(evidence.memorised[-5:]), evidence.entropies["uniform"]
     if not last <= first:
         return None  # it diverges, which is not for want of units
-    gain = evidence.trials.gain("higher rate")
-    if evidence.trials.higher_factor > RATE_FACTOR and gain > CLEAR_GAIN * evidence.entropies["unigram"]:
+    trials, clear = evidence.trials, CLEAR_GAIN * evidence.entropies["unigram"]
+    if trials.higher_factor > RATE_FACTOR and trials.gain("higher rate") > clear:
         return None  # the rate is far too low, and was so for the batch as well
+    if trials.gain("less decay") > clear:
+        return None  # the batch is read without weight decay, but at the rate that was best with too much of it
     model = evidence.config.model
     measured = f"one batch, {len(evidence.memorised)} times: loss {first:.2f} to {last:.2f}"
     threshold = (
