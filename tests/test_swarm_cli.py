@@ -139,17 +139,25 @@ class TestGrid:
         assert table(result.out)["lr=1000"] == ["2", "diverged", "inf to inf", "100%"]
         assert result.out.splitlines()[-1].startswith("Best: lr=0.01, ")
 
-    def test_failed_bees_are_told_and_tried_again(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    @pytest.mark.parametrize(
+        ("grid", "says"),
+        [
+            (GRID, "4 bees failed, the first one: a bear"),
+            ((*GRID[:3], "--vary", "training.lr=0.01", "--seeds", "1", *GRID[-4:]), "1 bee failed: a bear"),
+        ],
+    )
+    def test_failed_bees_are_told_and_tried_again(
+        self, grid: tuple[str, ...], says: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         def raising(*_: object, observe: bool) -> None:
             raise MemoryError("a bear")
 
         with monkeypatch.context() as bear:
             bear.setattr("charrnn.training.trainer.Trainer.step", raising)
-            result = run(*GRID)
+            result = run(*grid)
         assert result.code == 1
-        assert table(result.out)["lr=0.01"] == ["2", "failed", "inf to inf", "100%"]
-        last = f"error: 4 bees failed, the first one: a bear; to try them again: charrnn swarm --resume {HIVE}"
-        assert result.err.splitlines()[-1] == last
+        assert table(result.out)["lr=0.01"][1:] == ["failed", "inf to inf", "100%"]
+        assert result.err.splitlines()[-1] == f"error: {says}; to try again: charrnn swarm --resume {HIVE}"
         assert table(done("swarm", "--resume", str(HIVE)).out)["lr=0.01"][3] == "0%"
 
     def test_progress(self) -> None:

@@ -229,9 +229,9 @@ def _show(hive: Hive, colony: Colony, animate: bool, as_json: bool) -> None:
         say(f"Picture: {path}")
     failed = [bee for one in results["swarms"] for bee in one["bees"] if bee["status"] == "failed"]
     if failed:
+        told = "1 bee failed" if len(failed) == 1 else f"{len(failed)} bees failed, the first one"
         raise CharRNNError(
-            f"{len(failed)} bees failed, the first one: {failed[0]['message']}; "
-            f"to try them again: charrnn swarm --resume {shlex.quote(str(hive.path))}"
+            f"{told}: {failed[0]['message']}; to try again: charrnn swarm --resume {shlex.quote(str(hive.path))}"
         )
 
 
