@@ -390,6 +390,13 @@ class TestOverrides:
     def test_the_value_is_yaml(self, value: str, expected: object) -> None:
         assert load(HEAD, f"corpus.source={value}").corpus.source == expected
 
+    @pytest.mark.parametrize("written", ["1:30", "1:30:00", "1:30.5"])
+    def test_a_time_with_colons_is_no_number_in_sixties(self, written: str) -> None:
+        expected = f"--set training.max_time={written}: training.max_time: write a duration as 60s, 5m or 1h"
+        assert problem(HEAD, f"training.max_time={written}") == f"{expected}, not {written!r}"
+        assert problem(HEAD, f"training.seed={written}").endswith(f"should be a valid integer, not {written!r}")
+        assert load(HEAD, f"run.note={written}").run.note == written
+
     def test_null_takes_a_limit_away(self) -> None:
         assert load(HEAD, "training.max_steps=null", "training.epochs=1").training.max_steps is None
 

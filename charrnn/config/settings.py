@@ -27,11 +27,12 @@ YAML_ADVICE = {
     r"'\t'": "use spaces to indent",
     "another document": "put each in a file of its own",
 }  # by what the problem mentions
+NUMBERS = {YAML_TAG + kind for kind in ("int", "float")}
 PLAIN_TAGS = {YAML_TAG + kind for kind in ("str", "int", "float", "bool", "null")}
 
 
 class YamlLoader(yaml.SafeLoader):
-    """YAML 1.1 without its traps that read ``1e-3`` as text and ``010`` as eight."""
+    """YAML 1.1 without its traps that read ``1e-3`` as text, ``010`` as eight and ``1:30`` as ninety."""
 
     def construct_yaml_int(self, node: yaml.ScalarNode) -> int:
         """The number of an integer; zeros before it mean nothing."""
@@ -152,6 +153,8 @@ class _NodeReader:
             cause = f"{node.value!r} cannot be read as a value" if standard else f"the tag {node.tag} is not supported"
             self.settings.refuse(path, place, f"{cause}; write a plain value, text in quotes")
             return None
+        if node.tag in NUMBERS and ":" in node.value:
+            return node.value  # YAML 1.1 counts it in sixties; the schema says how a time is written
         try:
             value = YamlLoader("").construct_object(node)
         # PyYAML's constructors fail in as many ways as there are odd scalars: !!int "", !!bool x, ...
