@@ -141,6 +141,7 @@ class TestValues:
             ("optimizer: adma", "training.optimizer: should be 'adam', 'adamw' or 'sgd', not 'adma'"),
             ("random_seq_len: 1", "training.random_seq_len: should be a valid boolean, not 1"),
             ("betas: 0.9", "training.betas: should be a valid list, not 0.9"),
+            ("betas: [0.9]", "training.betas: should be: Adam's two decay rates, not [0.9]"),
             ("lr: {a: 1}", "training.lr: should be a valid number"),
         ],
     )
@@ -599,3 +600,5 @@ def test_home_is_meant_by_its_sign(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", "/home/anna")
     assert make_config("cat.txt", "run.out=~/runs").run.out == "/home/anna/runs"
     assert make_config("cat.txt", "run.out=a~/runs").run.out == "a~/runs"
+    assert make_config("~/cat.txt").corpus.source == "/home/anna/cat.txt"
+    assert make_config("[~/cat.txt, dog.txt]").corpus.source == ["/home/anna/cat.txt", "dog.txt"]

@@ -27,6 +27,9 @@ from charrnn.config.settings import (
 )
 from charrnn.errors import ConfigError
 
+# Of pydantic's messages those that speak of patterns and items where the setting's own help says what is wanted.
+BETTER_SAID_BY_THE_FIELD = {"string_pattern_mismatch", "string_too_short", "too_short", "too_long"}
+
 
 def load_config(file: Path | None, assignments: Iterable[str] = (), options: Iterable[NamedOverride] = ()) -> Config:
     """Read ``file`` (None: start from the defaults), apply ``--set`` assignments, then options; check it all.
@@ -119,7 +122,7 @@ def _describe(kind: str, message: str, given: Any, path: KeyPath, settings: Sett
     if kind == "model_type":
         return f"{where}: {name} is a section: write its settings below it as 'key: value', not {given!r}"
     message = message.removeprefix("Value error, ").removeprefix("Input ")
-    if kind == "string_pattern_mismatch":
+    if kind in BETTER_SAID_BY_THE_FIELD:
         message = f"should be: {_field_help(path)}"
     shown = "" if isinstance(given, (dict, BaseModel)) else f", not {given!r}"
     return f"{where}: {name}: {message[0].lower()}{message[1:]}{shown}"

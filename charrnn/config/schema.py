@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -52,11 +53,16 @@ Duration = Annotated[
 
 
 def refuse_odd_characters(value: Any) -> Any:
-    """The value as it is; raises ValueError for a name with NUL or half a character in it, which no file can have."""
+    """The value as it is; raises ValueError for a name with NUL in it, or not in UTF-8, which no config can hold."""
     for text in value if isinstance(value, list) else [value]:
         if isinstance(text, str) and ("\0" in text or any("\ud800" <= one <= "\udfff" for one in text)):
-            raise ValueError("the name holds characters that no file name can have")
+            raise ValueError("the name holds NUL, or is not UTF-8; rename the file")
     return value
+
+
+def at_home(path: str) -> str:
+    """``~/`` means the home folder. A shell knows that where a word begins, not in --out=~/runs; a file never."""
+    return str(Path(path).expanduser()) if path.startswith("~/") else path
 
 
 Probability = Annotated[float, Field(ge=0, lt=1)]
@@ -99,7 +105,7 @@ class CorpusConfig(Section):
     def _source_is_given(cls, value: str | list[str]) -> str | list[str]:
         if not value or (isinstance(value, list) and "" in value):
             raise ValueError("give the name of a corpus, a file or a folder")
-        return value
+        return [at_home(one) for one in value] if isinstance(value, list) else at_home(value)
 
     @field_validator("split")
     @classmethod
@@ -251,7 +257,7 @@ class SamplingConfig(Section):
 class RunConfig(Section):
     """Where a run is kept, and how often it reports."""
 
-    out: Annotated[str, BeforeValidator(refuse_odd_characters)] = Field(
+    out: Annotated[str, BeforeValidator(refuse_odd_characters), AfterValidator(at_home)] = Field(
         "runs", min_length=1, description="folder that holds the run folders"
     )
     name: str | None = Field(
@@ -274,12 +280,6 @@ class RunConfig(Section):
         description="validation characters read at each evaluation while training; charrnn eval reads all",
     )
     sample_length: int = Field(200, ge=0, description="characters of the sample shown at each evaluation")
-
-    @field_validator("out")
-    @classmethod
-    def _home_is_meant(cls, value: str) -> str:
-        # A shell expands ~ at the beginning of a word only, not in --out=~/runs; and a file has no shell.
-        return str(Path(value).expanduser()) if value.startswith("~/") else value
 
 
 class Config(Section):
