@@ -197,6 +197,12 @@ def test_resume(words: str, says: tuple[str, ...]) -> None:
     refused(words, *says)
 
 
+@pytest.mark.parametrize("words", ["train --resume", "sample --checkpoint", "plot"])
+def test_the_name_of_a_run_alone(words: str) -> None:
+    Path("runs/tom").mkdir(parents=True)
+    refused(f"{words} tom", "tom: no such", "did you mean runs/tom?")
+
+
 @pytest.mark.parametrize("words", ["train --resume run", "eval --checkpoint run"])
 class TestTextOfARun:
     """A run's own text, no longer what it was: the message speaks of that change and of nothing else."""

@@ -65,7 +65,8 @@ def ls(folder: Path | None, sort: str, as_json: bool) -> None:
       charrnn runs ls --sort loss
       charrnn runs ls --json | jq '.runs[] | select(.state == "diverged") | .name'
     """
-    from charrnn.runs.shelf import DEFAULT, kind_of
+    from charrnn.runs.directory import DEFAULT
+    from charrnn.runs.shelf import kind_of
     from charrnn.studies.listing import list_runs
 
     place = folder or DEFAULT
@@ -152,9 +153,9 @@ def note(run: Path, text: str) -> None:
     """
     from charrnn.config.settings import NamedOverride
     from charrnn.runs.amending import amend
-    from charrnn.runs.directory import RunFolder
+    from charrnn.runs.directory import DEFAULT, RunFolder
     from charrnn.runs.lock import FolderLock
-    from charrnn.runs.shelf import DEFAULT, kind_of
+    from charrnn.runs.shelf import kind_of
 
     place = run if run.exists() or run.parent != Path() else DEFAULT / run
     if kind_of(place) != "run":

@@ -24,6 +24,7 @@ from charrnn.errors import CheckpointError, UsageError
 from charrnn.runs import files
 from charrnn.runs.files import write_atomically
 
+DEFAULT = Path("runs")  # the folder of run folders, unless run.out says another
 MAX_RUNS_OF_A_NAME = 100_000
 
 
@@ -92,7 +93,13 @@ def refuse_no_folder(path: Path) -> None:
     if is_file(path):
         raise CheckpointError(f"{path}: is a file; give a run folder, the one that holds config.yaml")
     if not is_folder(path):
-        raise CheckpointError(f"{path}: no such run folder; 'charrnn train' prints where a run is kept")
+        raise CheckpointError(f"{path}: no such run folder; {_perhaps(path)}")
+
+
+def _perhaps(path: Path) -> str:
+    """What to do about a path where nothing is, for the end of a message: it may be the name of a run alone."""
+    found = is_folder(DEFAULT / path)
+    return f"did you mean {DEFAULT / path}?" if found else "'charrnn train' prints where a run is kept"
 
 
 def where_to_look(path: Path) -> str:
@@ -162,5 +169,5 @@ def find_checkpoint(path: Path) -> Path:
         folder = RunFolder.open(path)
         return next(file for file in (folder.best, folder.last, *folder.all_older()) if file.exists())
     if not is_file(path):
-        raise CheckpointError(f"{path}: no such checkpoint or run folder; 'charrnn train' prints where a run is kept")
+        raise CheckpointError(f"{path}: no such checkpoint or run folder; {_perhaps(path)}")
     return path

@@ -24,7 +24,6 @@ from charrnn.runs.directory import RunFolder
 from charrnn.runs.files import TEMPORARY
 from charrnn.runs.lock import FolderLock, is_locked
 
-DEFAULT = Path("runs")
 REMOVING = ".removing-"
 Kind = Literal["run", "hive", "swarm", "lr-find", "half-made"]
 # What tells the kinds apart, in this order; each is the first or only file that is always there.
