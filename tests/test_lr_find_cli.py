@@ -429,6 +429,12 @@ class TestPlotSchedule:
         assert (result.code, result.err) == (0, "Picture: small-schedule.png\n")
         assert Path("small-schedule.png").exists()
 
+    def test_the_config_of_a_run_is_called_after_the_run(self) -> None:
+        Path("runs/cat/checkpoints").mkdir(parents=True)
+        shutil.copy("small.yaml", "runs/cat/config.yaml")
+        result = run("plot", "schedule", "--config", "runs/cat/config.yaml")
+        assert (result.code, result.err) == (0, "Picture: cat-schedule.png\n")
+
     @pytest.mark.parametrize(
         ("words", "steps", "label"),
         [

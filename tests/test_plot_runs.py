@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import math
+import re
 from pathlib import Path
 from typing import Any
 
@@ -72,6 +73,14 @@ def curves(axis: Axes) -> list[list[tuple[float, float]]]:
     return [[(float(x), float(y)) for x, y in one] for one in lines]
 
 
+def tick_labels(axis: Axes) -> list[str]:
+    """What is written beside the y axis, also at its small ticks."""
+    axis.figure.canvas.draw()
+    low, high = axis.get_ylim()
+    found = [*axis.get_yticklabels(which="major"), *axis.get_yticklabels(which="minor")]
+    return [label.get_text() for label in found if low <= label.get_position()[1] <= high and label.get_text()]
+
+
 class TestCurves:
     def test_every_number_is_where_the_log_has_it(self) -> None:
         figure = draw_runs([a_run("a", ROWS)], ["a"])
@@ -113,6 +122,9 @@ class TestCurves:
         run = a_run("a", ROWS)
         assert panel(draw_runs([run], ["a"]), "loss").get_yscale() == "linear"
         assert panel(draw_runs([run], ["a"], log_loss=True), "loss").get_yscale() == "log"
+        numbers = tick_labels(panel(draw_runs([run], ["a"], log_loss=True), "loss"))
+        assert len(numbers) >= 2
+        assert all(re.fullmatch(r"\d+(\.\d+)?", number) for number in numbers), numbers  # plain, not 2 x 10^0
         wide = a_run("b", [*ROWS, log(50, train_loss=0.01)])
         assert panel(draw_runs([wide], ["b"]), "loss").get_yscale() == "log"
 

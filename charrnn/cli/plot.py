@@ -162,13 +162,13 @@ def schedule(config_name: str, steps: int | None, output: Path | None, assignmen
     Example:
       charrnn plot schedule --config shakespeare.yaml --set training.schedule=one_cycle --steps 2600
     """
-    from charrnn.config.library import find_config
+    from charrnn.config.library import find_config, stem_of_config
     from charrnn.config.loader import load_config
     from charrnn.plots.figures import save_figure
     from charrnn.plots.schedule import draw_schedule
 
     file = find_config(config_name)
-    config = load_config(file, assignments)
-    path = output or Path(f"{file.stem}-schedule.png")
-    save_figure(draw_schedule(config.training, f"{file.stem}: {config.training.schedule}", steps), path)
+    config, name = load_config(file, assignments), stem_of_config(file)
+    path = output or Path(f"{name}-schedule.png")
+    save_figure(draw_schedule(config.training, f"{name}: {config.training.schedule}", steps), path)
     say(f"Picture: {path}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import shlex
 from collections.abc import Callable, Sequence
+from functools import partial
 from itertools import pairwise
 from typing import Any
 
@@ -57,7 +58,8 @@ def draw_runs(
     if not any(run.history.logs or run.history.evaluations for run in runs):
         raise CheckpointError(_nothing(runs[0], "log line"))
     clips = any(run.config.training.grad_clip is not None for run in runs)
-    panels: list[tuple[float, Panel]] = [(2.2, _losses), (1.3, _norms), (0.7, _clipped), (1, _rates), (1, _speeds)]
+    losses = partial(_losses, log=log_loss)
+    panels: list[tuple[float, Panel]] = [(2.2, losses), (1.3, _norms), (0.7, _clipped), (1, _rates), (1, _speeds)]
     panels = [panel for panel in panels if clips or panel[1] is not _clipped]
     figure, axes = new_figure(len(panels), PANEL_HEIGHT)
     figure.set_figheight(0.9 + PANEL_HEIGHT * sum(height for height, _ in panels))
@@ -68,8 +70,6 @@ def draw_runs(
         draw(axis, runs, average)
         for number, run in enumerate(runs):
             _events(axis, run, number, crossed=axis is axes[0])
-    if log_loss:
-        axes[0].set_yscale("log")
     axes[-1].set_xlabel("step")
     count_steps(axes[-1])
     axes[-1].set_xlim(left=0)
@@ -167,11 +167,11 @@ def _means(axis: Axes, run: Run, number: int, key: str, average: int | None) -> 
     _plot(axis, moving_average(points, begins, average), **line_style(number))
 
 
-def _losses(axis: Axes, runs: Sequence[Run], average: int | None) -> None:
+def _losses(axis: Axes, runs: Sequence[Run], average: int | None, log: bool) -> None:
     for number, run in enumerate(runs):
         _means(axis, run, number, "train_loss", average)
         _plot(axis, _series(run.metrics, "val_loss"), **line_style(number), **VALIDATION)
-    loss_axis(axis, _drawn(axis))
+    loss_axis(axis, _drawn(axis), log)
     axis.set_ylabel("loss, nats/char")
     training = f"training, mean of {average} steps" if average else "training"
     validation = "validation" if any(run.history.evaluations for run in runs) else "validation (none yet)"

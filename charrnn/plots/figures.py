@@ -20,7 +20,15 @@ from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.font_manager import findfont, get_font
 from matplotlib.lines import Line2D
-from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter, StrMethodFormatter
+from matplotlib.ticker import (
+    AutoLocator,
+    FuncFormatter,
+    Locator,
+    LogLocator,
+    MaxNLocator,
+    NullFormatter,
+    StrMethodFormatter,
+)
 from matplotlib.typing import ColorType
 
 from charrnn.runs.output import refuse_name, refuse_output, write_output
@@ -103,8 +111,8 @@ def count_steps(axis: Axes) -> None:
     axis.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
 
 
-def loss_axis(axis: Axes, losses: Sequence[float]) -> None:
-    """Logarithmic where the losses span much, with 0 at the lower edge; plain numbers either way."""
+def loss_axis(axis: Axes, losses: Sequence[float], log: bool = False) -> None:
+    """Logarithmic where losses span much, or with ``log``; then with 0 at the lower edge. Plain numbers either way."""
     drawn = [loss for loss in losses if math.isfinite(loss) and loss > 0]
     if drawn and 0 in losses:
         zero = min(ZERO, *drawn)
@@ -112,12 +120,18 @@ def loss_axis(axis: Axes, losses: Sequence[float]) -> None:
         for line in axis.get_lines():
             line.set_ydata(np.maximum(line.get_ydata(), zero))
         axis.relim()
-    if drawn and max(drawn) > LOG_FROM * min(drawn):
+    if drawn and (log or max(drawn) > LOG_FROM * min(drawn)):
         axis.set_yscale("log")
-        few_decades = max(drawn) < 100 * min(drawn)
-        axis.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0) if few_decades else (1.0,)))
+        axis.yaxis.set_major_locator(_ticks(max(drawn) / min(drawn)))
         axis.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
         axis.yaxis.set_minor_formatter(NullFormatter())
+
+
+def _ticks(span: float) -> Locator:
+    """Of a logarithmic axis that ends at ``span`` times its beginning: a short one has too few powers of ten."""
+    if span <= LOG_FROM:
+        return AutoLocator()
+    return LogLocator(subs=(1.0, 2.0, 5.0) if span < 100 else (1.0,))
 
 
 def rate_axes(axes: list[Axes], low: float, high: float) -> None:
