@@ -129,7 +129,7 @@ class TestATraining:
         refused = run("train", "--data", "cat.txt", "--dry-run", "--out", "cat.txt")
         assert (refused.code, "cat.txt: cannot make a folder" in refused.err) == (2, True)
         result = done("--data", "cat.txt", "--dry-run")
-        assert "in 60 s (--max-time says otherwise)" in result.err
+        assert "in 60 s (unless --max-time says otherwise)" in result.err
         assert re.search(r"Time: +about [01]:\d\d to the end", result.err)
 
     def test_the_time_given_decides(self) -> None:

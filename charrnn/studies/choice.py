@@ -197,7 +197,7 @@ class _Plan:
             found.append((float(steps * self.batch_size * self.seq_len), f"{steps:,} steps"))
         if epochs is not None:
             found.append((float(epochs * self.facts.characters), f"{epochs:g} epochs"))
-        why = "a guess: patience alone ends it" if ends(self.asked) else "--max-time says otherwise"
+        why = "a guess: patience alone ends it" if ends(self.asked) else "unless --max-time says otherwise"
         return min(found, default=(DEFAULT_SECONDS * speed, f"{time_in_words(DEFAULT_SECONDS)} ({why})"))
 
     def lacks(self, size: Size) -> str:
@@ -276,8 +276,9 @@ def _reasons(plan: _Plan) -> Iterator[str]:
     if free := [text for name, text in learning.items() if name not in asked]:
         yield ", ".join(free)
     if "run.eval_every" not in asked:
-        rhythm = f"every {plan.eval_every:,} steps" if plan.evaluations else "at the end only"
-        yield f"evaluated {rhythm}: that takes {EVALUATION_SHARE:.0%} of the time at most"
+        often = f"every {plan.eval_every:,} steps: that takes {EVALUATION_SHARE:.0%} of the time at most"
+        once = f"at the end only: another one would take more than {EVALUATION_SHARE:.0%} of the time"
+        yield f"evaluated {often if plan.evaluations else once}"
 
 
 def _why_dropout(plan: _Plan) -> str:
