@@ -445,6 +445,11 @@ def test_a_name_too_long_for_the_file_system(words: str) -> None:
     refused(f"{words} {'x' * 300}", "x" * 300)
 
 
+def test_a_run_name_too_long_for_the_file_system() -> None:
+    Path("runs").mkdir()
+    refused(f"train --config ok.yaml --name {'x' * 300}", "File name too long; choose a shorter --name")
+
+
 def test_not_utf8_config() -> None:
     Path("latin.yaml").write_bytes(b"corpus: {source: caf\xe9}\n")
     refused("train --config latin.yaml", "latin.yaml", "not UTF-8 at byte 20", "save the config as UTF-8")

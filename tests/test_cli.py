@@ -287,6 +287,10 @@ class TestResume:
         assert "to go on, raise what ended it: --set training.max_steps=..." in result.err
         assert (result.out, snapshot()) == ("", before)
 
+    def test_the_time_that_a_finished_run_had_is_told(self) -> None:
+        said = done("train", "--resume", "run", "--set", "training.max_time=1e-3").err
+        assert re.search(r"at step 20, after 0:\d\d in all; to go on, raise .* --set training.max_time=...\n", said)
+
     @pytest.mark.parametrize(
         ("settings", "limit"),
         [

@@ -16,7 +16,7 @@ from charrnn.cli._complete import checkpoints, folders
 from charrnn.cli._openmp import courtesy, threads_are_open
 from charrnn.cli._options import config_option, data_option, device_option, overrides, set_option
 from charrnn.cli._ranks import SharedInterrupts, leading, other_ranks
-from charrnn.cli._terminal import TerminalReporter, no_live_view, say, warn
+from charrnn.cli._terminal import TerminalReporter, format_seconds, no_live_view, say, warn
 from charrnn.errors import Interrupted, UsageError
 
 if TYPE_CHECKING:
@@ -203,7 +203,9 @@ def _resumed(
     describe(session)
     if session.score.finished:
         limits = " ".join(f"--set {name}=..." for name in session.reached)
-        say(f"{path} is finished at step {session.trainer.steps:,}; to go on, raise what ended it: {limits}")
+        # A minute more for a run that had one is a --max-time of two.
+        end = f"step {session.trainer.steps:,}, after {format_seconds(session.score.seconds)} in all"
+        say(f"{path} is finished at {end}; to go on, raise what ended it: {limits}")
         return None
     say(f"Going on with {path} at step {session.trainer.steps:,}")
     return session

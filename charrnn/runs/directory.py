@@ -13,6 +13,7 @@ runs/NAME/config.yaml              the resolved config
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 from contextlib import suppress
@@ -140,7 +141,8 @@ def new_folder(out: Path, name: str) -> Path:
                 files.disk.sync_folder(out)
                 return path
     except OSError as error:
-        raise UsageError(f"{out}: cannot make a folder: {error.strerror}; choose another with --out") from error
+        other = "a shorter --name" if error.errno == errno.ENAMETOOLONG else "another with --out"
+        raise UsageError(f"{out}: cannot make a folder: {error.strerror}; choose {other}") from error
     raise UsageError(f"{out}: too many folders named {name}; choose another --name")
 
 
