@@ -36,3 +36,11 @@ def test_every_shipped_config_is_listed() -> None:
 def test_every_script_it_names_is_there() -> None:
     for name in set(re.findall(r"scripts/[\w./-]*\w", README)):
         assert (ROOT / name).exists(), name
+
+
+def test_every_link_within_it_leads_to_a_heading() -> None:
+    headings = re.findall(r"^#+ (.+)$", README, re.MULTILINE)
+    anchors = {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
+    linked = set(re.findall(r"\]\(#([\w-]+)\)", README))
+    assert len(linked) > 5
+    assert linked <= anchors
