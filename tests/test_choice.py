@@ -386,6 +386,12 @@ class TestReasons:
         assert "batch_size 3 (more streams would be shorter than 10 windows)" in reasons[3]
         assert reasons[4] == "evaluated at the end only: another one would take more than 5% of the time"
 
+    def test_at_the_end_only_also_where_it_goes_faster_than_measured(self) -> None:
+        choice = choose(facts(180_000), asked(5.0))
+        assert "evaluated at the end only" in choice.reasons[-1]
+        steps = 5 * facts().speeds[choice.values["model"]["hidden_size"]] / (96 * 24)
+        assert choice.values["run"]["eval_every"] >= 1.9 * steps
+
 
 class Clock:
     """Each step of a trainer takes what ``cost`` says of its hidden size; nothing else takes time."""

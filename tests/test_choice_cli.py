@@ -95,7 +95,7 @@ class TestATraining:
                     **{"batch_size": 12, "seq_len": 24, "lr": 0.012, "schedule": "linear", "warmup_steps": 1},
                     **{"optimizer": "adamw", "weight_decay": 0.1, "state_reset": 0.02, "max_steps": 12},
                 },
-                "run": {"name": "cat", "log_every": 100, "eval_every": 20, "save_every": 4000, "sample_length": 20},
+                "run": {"name": "cat", "log_every": 100, "eval_every": 30, "save_every": 4000, "sample_length": 20},
             }
         )
         assert config == expected.model_dump(mode="json")
