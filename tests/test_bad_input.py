@@ -201,6 +201,7 @@ def test_resume(words: str, says: tuple[str, ...]) -> None:
 def test_the_name_of_a_run_alone(words: str) -> None:
     Path("runs/tom").mkdir(parents=True)
     refused(f"{words} tom", "tom: no such", "did you mean runs/tom?")
+    refused(f"{words} ../run", "../run: no such", "'charrnn train' prints where")  # though runs/../run is there
 
 
 @pytest.mark.parametrize("words", ["train --resume run", "eval --checkpoint run"])

@@ -99,7 +99,7 @@ def refuse_no_folder(path: Path) -> None:
 
 def _perhaps(path: Path) -> str:
     """What to do about a path where nothing is, for the end of a message: it may be the name of a run alone."""
-    found = is_folder(DEFAULT / path)
+    found = ".." not in path.parts and is_folder(DEFAULT / path)
     return f"did you mean {DEFAULT / path}?" if found else "'charrnn train' prints where a run is kept"
 
 
