@@ -148,6 +148,16 @@ class TestValues:
     def test_wrong_type(self, line: str, cause: str) -> None:
         assert problem(f"{HEAD}  {line}\n").startswith(f"c.yaml:5:3: {cause}")
 
+    @pytest.mark.parametrize("written", ["12", "1.5", "yes"])
+    def test_text_that_yaml_takes_for_something_else(self, written: str) -> None:
+        said = problem(f"{HEAD}run: {{name: {written}}}\n")
+        assert re.fullmatch(r"c\.yaml:5:7: run\.name: should be a valid string, not \S+; put text in quotes", said)
+
+    @pytest.mark.parametrize("written", ["50%", "[0.1, 0.2]", "null"])
+    def test_a_dropout_that_is_neither_a_number_nor_a_section(self, written: str) -> None:
+        wanted = "model.dropout: should be: a number for all places, or {input, between, output}, not "
+        assert problem(f"{HEAD}model: {{dropout: {written}}}\n").startswith(f"c.yaml:5:9: {wanted}")
+
     @pytest.mark.parametrize("key", ["batch_size", "lr", "epochs", "max_time", "seed", "grad_clip"])
     def test_a_boolean_is_no_number(self, key: str) -> None:
         cause = rf"c\.yaml:5:3: training\.{key}: should be a valid (number|integer), not True"

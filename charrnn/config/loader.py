@@ -28,7 +28,7 @@ from charrnn.config.settings import (
 from charrnn.errors import ConfigError
 
 # Of pydantic's messages those that speak of patterns and items where the setting's own help says what is wanted.
-BETTER_SAID_BY_THE_FIELD = {"string_pattern_mismatch", "string_too_short", "too_short", "too_long"}
+BETTER_SAID_BY_THE_FIELD = {"string_pattern_mismatch", "string_too_short", "too_short", "too_long", "model_type"}
 
 
 def load_config(file: Path | None, assignments: Iterable[str] = (), options: Iterable[NamedOverride] = ()) -> Config:
@@ -119,13 +119,14 @@ def _describe(kind: str, message: str, given: Any, path: KeyPath, settings: Sett
         return f"{where}: unknown key {name!r}{_nearest(path)}"
     if kind == "missing":
         return f"{where}: {name} is missing: {_field_help(path)}"
-    if kind == "model_type":
+    if kind == "model_type" and len(path) == 1:
         return f"{where}: {name} is a section: write its settings below it as 'key: value', not {given!r}"
     message = message.removeprefix("Value error, ").removeprefix("Input ")
     if kind in BETTER_SAID_BY_THE_FIELD:
         message = f"should be: {_field_help(path)}"
     shown = "" if isinstance(given, (dict, BaseModel)) else f", not {given!r}"
-    return f"{where}: {name}: {message[0].lower()}{message[1:]}{shown}"
+    advice = "; put text in quotes" if kind == "string_type" and isinstance(given, int | float) else ""
+    return f"{where}: {name}: {message[0].lower()}{message[1:]}{shown}{advice}"
 
 
 def _section_fields(path: KeyPath) -> dict[str, Any]:
