@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import suppress
 from multiprocessing.context import SpawnContext
 from tempfile import TemporaryDirectory
 from typing import Any, ParamSpec, TypeVar
@@ -148,14 +149,16 @@ def _leave_out_pauses() -> None:
     signals came is read from where the system itself writes them, and what was taken back is not done.
     """
     arrived, arrivals = os.pipe()
-    os.set_blocking(arrivals, False)  # or Python refuses it
+    for end in (arrived, arrivals):
+        os.set_blocking(end, False)
     signal.set_wakeup_fd(arrivals, warn_on_full_buffer=False)
 
     def pause(*_: object) -> None:
-        if os.read(arrived, MOST_ARRIVALS)[-1] == signal.SIGTSTP:
-            stopped = time.monotonic()
-            os.kill(os.getpid(), signal.SIGSTOP)
-            clock.leave_out(time.monotonic() - stopped)
+        with suppress(BlockingIOError):  # of two stops at once the first call has read both
+            if os.read(arrived, MOST_ARRIVALS)[-1] == signal.SIGTSTP:
+                stopped = time.monotonic()
+                os.kill(os.getpid(), signal.SIGSTOP)
+                clock.leave_out(time.monotonic() - stopped)
 
     signal.signal(signal.SIGTSTP, pause)
     signal.signal(signal.SIGCONT, lambda *_: None)  # so that it is written down as well
