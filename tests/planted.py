@@ -222,8 +222,8 @@ def loss_of(change: Callable[[Tensor], Tensor]) -> Iterator[None]:
 def optimized(keep: Callable[[Tensor], bool]) -> Iterator[None]:
     """An optimizer that is given some of the parameters only."""
 
-    def of_some(parameters: Iterable[nn.Parameter], config: TrainingConfig) -> torch.optim.Optimizer:
-        return make_optimizer([parameter for parameter in parameters if keep(parameter)], config)
+    def of_some(parameters: Iterable[nn.Parameter], config: TrainingConfig, captured: bool) -> torch.optim.Optimizer:
+        return make_optimizer([parameter for parameter in parameters if keep(parameter)], config, captured)
 
     with patch.object(trainer_module, "make_optimizer", of_some):
         yield

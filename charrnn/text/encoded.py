@@ -14,6 +14,7 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -131,13 +132,18 @@ def encode_corpus(
     if sealed_length(path) != length * vocabulary.dtype.itemsize:  # not there, or damaged: made anew
         chunks = _chunks_of_ids(corpus, config.encoding, vocabulary, on_unknown, sha256)
         write_sealed(path, (ids.astype(vocabulary.dtype).tobytes() for ids in chunks))
-    ids: Ids = np.memmap(path, vocabulary.dtype, "r", shape=(length,)) if length else np.zeros(0, np.uint8)
+    ids = map_ids(path, vocabulary, length)
     spans = split_spans(len(ids), config.split)
     left_out = (
         f"{corpus.name}: {skipped:,} of {length + skipped:,} characters are left out: the model does not know them"
     )
     notes = (*corpus.notes, left_out) if skipped else corpus.notes
     return EncodedText(corpus.name, corpus.source, ids, vocabulary, spans, num_bytes, sha256, notes)
+
+
+def map_ids(path: Path, vocabulary: Vocabulary, length: int) -> Ids:
+    """The ``length`` ids of a file of the cache, whose seal comes after them; nothing is read yet."""
+    return np.memmap(path, vocabulary.dtype, "r", shape=(length,)) if length else np.zeros(0, np.uint8)
 
 
 def _cache_key(*what: str) -> str:

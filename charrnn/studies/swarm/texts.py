@@ -11,7 +11,7 @@ import numpy as np
 
 from charrnn.config.schema import CorpusConfig
 from charrnn.text.baselines import baselines
-from charrnn.text.encoded import EncodedText, load_text
+from charrnn.text.encoded import EncodedText, load_text, map_ids
 from charrnn.text.places import Places
 
 
@@ -60,8 +60,9 @@ def pack_text(config: CorpusConfig, places: Places) -> Parcel:
 @functools.lru_cache(maxsize=8)
 def open_parcel(parcel: Parcel) -> EncodedText:
     """The text, its ids mapped or unpacked."""
-    dtype = parcel.text.vocabulary.dtype
+    text, vocabulary = parcel.text, parcel.text.vocabulary
     if parcel.file is not None:
-        return replace(parcel.text, ids=np.memmap(parcel.file, dtype=dtype, mode="r"))
+        length = max(end for _, end in text.spans.values())
+        return replace(text, ids=map_ids(parcel.file, vocabulary, length))
     assert parcel.content is not None
-    return replace(parcel.text, ids=np.frombuffer(zlib.decompress(parcel.content), dtype=dtype))
+    return replace(text, ids=np.frombuffer(zlib.decompress(parcel.content), dtype=vocabulary.dtype))
