@@ -18,6 +18,7 @@ from charrnn.training.process import kept_generators
 
 # A tensor's value becomes Python's: on a GPU the program waits for all that was asked of it before.
 WAITING = {"aten._local_scalar_dense", "aten.equal", "aten.nonzero", "aten.masked_select", "aten._unique2"}
+FORBIDDEN = WAITING | {"aten.lift_fresh"}  # the other way round: copied to the GPU from memory that is not pinned
 
 
 def tensors_in(values: Any) -> list[Tensor]:
@@ -34,7 +35,7 @@ class Notes(TorchDispatchMode):
         self._own: set[int] = set()  # storages made meanwhile
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        if str(func.overloadpacket) in WAITING:
+        if str(func.overloadpacket) in FORBIDDEN:
             raise RuntimeError(f"{func.overloadpacket} is not permitted when stream is capturing\nand so on")
         kwargs = kwargs or {}
         given = [*zip(func._schema.arguments, args, strict=False)]
@@ -82,9 +83,11 @@ class FakeGraphs:
 
     def capture(self, work: Callable[[], None]) -> Callable[[], None]:
         notes = Notes()
-        with kept_generators(self.device), notes:
-            work()
-        notes.undo()
+        try:
+            with kept_generators(self.device), notes:
+                work()
+        finally:
+            notes.undo()
         self.captured += 1
 
         def replay() -> None:

@@ -12,7 +12,8 @@ No GPU was at hand when this was written (.github/CONTRIBUTING.md): ``tests/repl
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterator, Sequence
+import gc
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from typing import Protocol
 
@@ -25,8 +26,7 @@ from charrnn.training.process import kept_generators
 WARM_UP = 3  # plain steps first: the optimizer's state and the libraries' workspaces are made in them
 TOLERANCE = 0.01  # of what a step changes: Adam divides by small numbers, and sums may be added up in another order
 
-# Inputs and targets, (B, T) each, and the state before; loss and gradient norm, () each, and the state after.
-Window = tuple[Tensor, Tensor, Hidden]
+# Loss and gradient norm, () each, and the state after; of inputs and targets, (B, T) each, and the state before.
 Taken = tuple[Tensor, Tensor, Hidden]
 Learn = Callable[[Tensor, Tensor, Hidden], Taken]
 
@@ -59,14 +59,21 @@ class CudaGraphs:
         """See ``Graphs``: on another stream than the usual one, as torch's notes ask for."""
         usual = torch.cuda.current_stream(self.device)
         self._stream.wait_stream(usual)
-        with torch.cuda.stream(self._stream):
-            yield
-        usual.wait_stream(self._stream)
+        try:
+            with torch.cuda.stream(self._stream):
+                yield
+        finally:  # also of a step that failed: what it asked for is still being done
+            usual.wait_stream(self._stream)
 
     def capture(self, work: Callable[[], None]) -> Callable[[], None]:
-        """See ``Graphs``."""
+        """See ``Graphs``: other threads may use the device meanwhile."""
+        gc.collect()  # a trainer and its graph are a cycle: one that is done with keeps its memory of the device
         graph = torch.cuda.CUDAGraph()
-        with torch.cuda.device(self.device), torch.cuda.graph(graph, stream=self._stream):
+        # The usual stream around it: after a capture that failed, torch (cuda/graphs.py) stays on the other one.
+        with (
+            torch.cuda.stream(torch.cuda.current_stream(self.device)),
+            torch.cuda.graph(graph, stream=self._stream, capture_error_mode="thread_local"),
+        ):
             work()
         return graph.replay
 
@@ -90,37 +97,39 @@ class CapturedStep:
         self._changed = changed
         self._length = length
         self._graphs = graphs
-        self._steps = self._in_order()
-        next(self._steps)
+        self._warmed_up = 0
+        self._again: Callable[[], None] | None = None
         self.obstacle: str | None = None  # why it is not replayed, once that is known
 
     def __call__(self, x: Tensor, y: Tensor, hidden: Hidden) -> Taken:
         """One step. The state after it is good until the next one."""
-        if self._length != x.shape[1]:
+        if self.obstacle or x.shape[1] != self._length:
             return self._learn(x, y, hidden)
-        return self._steps.send((x, y, hidden))
-
-    def _in_order(self) -> Generator[Taken, Window, None]:
-        """What happens to one step after the other: each is sent, and yielded once it is taken."""
-        window = yield  # type: ignore[misc]  # what ``next`` begins with
-        for _ in range(WARM_UP):
+        if self._warmed_up < WARM_UP:
+            self._warmed_up += 1
             with self._graphs.warm_up():
-                taken = self._learn(*window)
-            window = yield taken
-        try:
-            self._capture(*window)
-        except RuntimeError as error:
-            self.obstacle = str(error).partition("\n")[0]
-        window = yield self._learn(*window)
-        if self.obstacle is None:
-            taken, equal = self._take_both_ways(*window)
-            self.obstacle = None if equal else "a replayed step was not equal to a plain one"
-            window = yield taken
-        while True:
-            window = yield (self._learn if self.obstacle else self._replay)(*window)
+                return self._learn(x, y, hidden)
+        if self._again is None:
+            return self._begin(x, y, hidden)
+        return self._replay(self._again, x, y, hidden)
 
-    def _capture(self, x: Tensor, y: Tensor, hidden: Hidden) -> None:
-        """Make the step's places in memory, and capture it there."""
+    def _begin(self, x: Tensor, y: Tensor, hidden: Hidden) -> Taken:
+        """Capture a step, and take it both ways; plainly, where it cannot be captured."""
+        try:
+            again = self._capture(x, y, hidden)
+        except RuntimeError as error:
+            first = error.__context__ or error  # of a capture that failed, its end complains as well
+            self.obstacle = str(first).partition("\n")[0]
+            return self._learn(x, y, hidden)
+        taken, equal = self._take_both_ways(again, x, y, hidden)
+        if equal:
+            self._again = again
+        else:
+            self.obstacle = "a replayed step was not equal to a plain one"
+        return taken
+
+    def _capture(self, x: Tensor, y: Tensor, hidden: Hidden) -> Callable[[], None]:
+        """Make the step's places in memory, and capture it there; see ``Graphs.capture``."""
         self._x, self._y, self._hidden = x.clone(), y.clone(), tuple(tensor.clone() for tensor in hidden)
         self._loss, self._norm = hidden[0].new_zeros(2).unbind()
 
@@ -128,20 +137,20 @@ class CapturedStep:
             loss, norm, after = self._learn(self._x, self._y, self._hidden)
             _write((self._loss, self._norm, *self._hidden), (loss, norm, *after))
 
-        self._again = self._graphs.capture(work)
+        return self._graphs.capture(work)
 
-    def _replay(self, x: Tensor, y: Tensor, hidden: Hidden) -> Taken:
+    def _replay(self, again: Callable[[], None], x: Tensor, y: Tensor, hidden: Hidden) -> Taken:
         _write((self._x, self._y, *self._hidden), (x, y, *hidden))
-        self._again()
+        again()
         return self._loss.clone(), self._norm.clone(), self._hidden
 
-    def _take_both_ways(self, x: Tensor, y: Tensor, hidden: Hidden) -> tuple[Taken, bool]:
+    def _take_both_ways(self, again: Callable[[], None], x: Tensor, y: Tensor, hidden: Hidden) -> tuple[Taken, bool]:
         """Replay a step, go back, take it plainly; and whether both changed the same. Waits for the device."""
         changed = self._changed()
         before = [tensor.clone() for tensor in changed]
         effects = []
         with kept_generators(self._graphs.device):
-            taken = self._replay(x, y, hidden)
+            taken = self._replay(again, x, y, hidden)
             effects.append(_effect(changed, before, taken))
         _write(changed, before)
         taken = self._learn(x, y, hidden)
