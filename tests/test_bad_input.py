@@ -5,6 +5,7 @@ Every case goes through the real command line. ``refused`` holds the promises th
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 import os
@@ -14,6 +15,7 @@ import shlex
 import shutil
 import subprocess
 from pathlib import Path
+from unittest.mock import Mock
 
 import pooch
 import pytest
@@ -245,6 +247,25 @@ def test_a_text_that_was_moved(words: str) -> None:
     Path("cat.txt").rename("elsewhere.txt")
     refused(f"{words} runs/x", "cat.txt", "No such file", "where it is with --data", "--text (charrnn inspect)")
     assert "was moved" not in run("train", "--data", "none.txt").err, "a text that was never there"
+
+
+@pytest.mark.parametrize(
+    "words", ["train --resume", "train --inexact --resume", "eval --checkpoint", "inspect --checkpoint"]
+)
+def test_a_run_s_text_that_cannot_be_downloaded_again(words: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No other text takes its place, and it is not said to have changed. Given by its path it is the run's text."""
+    monkeypatch.setattr("charrnn.text.named.SHAKESPEARE_SHA256", hashlib.sha256(TEXT.encode()).hexdigest())
+    monkeypatch.setattr(pooch, "retrieve", Mock(side_effect=requests.ConnectionError))
+    Path("data").mkdir()
+    Path("data/tinyshakespeare.txt").write_text(TEXT)
+    settings = ("corpus.source=shakespeare", "corpus.fallback=play")
+    assert run("train", "--config", "ok.yaml", "--name", "x", *(w for s in settings for w in ("--set", s))).code == 0
+    Path("data/tinyshakespeare.txt").rename("mine.txt")
+    where = () if "--inexact" in words else ("or say where it is with --data",)
+    refused(f"{words} runs/x", "shakespeare: the download failed", "CHARRNN_DATA", *where)
+    data = "--text" if "inspect" in words else "--data"
+    result = run(*words.split(), "runs/x", data, "mine.txt")
+    assert result.code == 0, result.err
 
 
 def test_eval_reads_another_encoding() -> None:

@@ -84,15 +84,19 @@ def load_text(
     recorded: dict[str, Any] | None = None,
     on_unknown: OnUnknown = "error",
 ) -> EncodedText:
-    """Find the text that a config asks for, and encode it; see ``find_corpus`` and ``encode_corpus``."""
+    """Find the text that a config asks for, and encode it; see ``find_corpus`` and ``encode_corpus``.
+
+    With a ``vocabulary`` there is no falling back: a trained model's text is known, and no other one is it.
+    """
+    if vocabulary is not None:
+        config = config.model_copy(update={"fallback": None})
     try:
         corpus = find_corpus(config, places)
-    except CorpusUnavailable:
-        raise
     except DataError as error:
         if recorded is None:
             raise
-        raise DataError(f"{error}; where the model's text was moved, say {ITS_PLACE}") from error
+        elsewhere = "or" if isinstance(error, CorpusUnavailable) else "where the model's text was moved,"
+        raise type(error)(f"{error}; {elsewhere} say {ITS_PLACE}") from error
     return encode_corpus(corpus, config, places, vocabulary, recorded, on_unknown)
 
 
