@@ -82,6 +82,19 @@ class TestShortText:
         Path("given.txt").write_text("ab" * 24 + "a")  # nine tenths of 49 are 44
         trains("--data", "given.txt")
 
+    @pytest.mark.parametrize(
+        ("length", "says"),
+        [
+            (50, "5 characters to validate on are few: chance moves their mean loss by 0.7 nats"),
+            (990, "99 characters"),
+            (1000, ""),
+        ],
+    )
+    def test_a_loss_that_says_little(self, length: int, says: str) -> None:
+        Path("given.txt").write_text("ab" * (length // 2))
+        said = trains("--data", "given.txt").err
+        assert f"warning: given.txt: {says}" in said if says else "to validate on" not in said
+
 
 class TestOneCharacter:
     @pytest.mark.parametrize("words", ["", "--set corpus.vocabulary=bytes"])

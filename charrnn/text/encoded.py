@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import mmap
 import sys
 from collections.abc import Iterator
@@ -32,6 +33,8 @@ CACHE_VERSION = 2  # part of every cache name: raise it when what is written cha
 COUNT_CHUNK = 1 << 20
 Ids = NDArray[np.unsignedinteger[Any]]
 SPLITS = ("train", "val", "test")
+FEW = 100  # characters to validate on
+SPREAD = 1.5  # nats: how much losses of single characters differ (1.1 and 1.3 under the play's own uni- and trigrams)
 ITS_PLACE = "where it is with --data (charrnn train --resume, charrnn eval) or --text (charrnn inspect)"
 
 
@@ -237,6 +240,19 @@ def occurrences(text: EncodedText, character: str) -> int:
     vocabulary = text.vocabulary
     is_known = vocabulary.kind == "bytes" or character in vocabulary.characters
     return int(count_ids(text.ids, len(vocabulary))[vocabulary.ids(character)[0]]) if is_known else 0
+
+
+def few_to_validate(text: EncodedText) -> list[str]:
+    """A warning where the validation part is so short that its loss says little; none where it is long enough."""
+    first, end = text.spans["val"]
+    count = end - first
+    if count >= FEW:
+        return []
+    error = SPREAD / math.sqrt(max(count, 1))  # the standard error of a mean
+    return [
+        f"{text.name}: {count} characters to validate on are few: chance moves their mean loss by {error:.1f} nats; "
+        f"give more text, or a larger second share of corpus.split, for {FEW} or more"
+    ]
 
 
 def unseen_in_training(text: EncodedText) -> dict[int, int]:
