@@ -727,6 +727,30 @@ class TestDivergence:
         speeds = {row["step"]: row["chars_per_sec"] for row in rows if "chars_per_sec" in row}
         assert speeds[28] < 1.1 * speeds[35]
 
+    def test_no_time_of_a_sample_does(self, config: Config, places: Places, monkeypatch: pytest.MonkeyPatch) -> None:
+        """It takes 100 seconds, a step takes one: back from 20 to 18, the line at 21 is of 15 to 18 and 19 to 21."""
+        now = 0.0
+        monkeypatch.setattr(loop_module, "clock", SimpleNamespace(now=lambda: now))
+
+        def overflowing(session: Session) -> str | None:
+            nonlocal now
+            now += 100
+            return None if session.trainer.steps == 20 and session.score.lr_factor > 0.6 else ""
+
+        def a_second(*_: float) -> bool:
+            nonlocal now
+            now += 1
+            return False
+
+        monkeypatch.setattr(loop_module, "sample_of", overflowing)
+        diverge_if(monkeypatch, a_second)
+        session = begin(self._config(config, "training.random_seq_len=false"), places)
+        assert train(session) is Outcome.LIMIT
+        assert session.score.rollbacks == 1
+        rows = list(read_metrics(folder_of(session).metrics))
+        speeds = {row["step"]: row["chars_per_sec"] for row in rows if "chars_per_sec" in row}
+        assert speeds[21] == speeds[14]
+
     def test_gives_up_after_max_rollbacks(
         self, config: Config, stopped: RunFolder, monkeypatch: pytest.MonkeyPatch
     ) -> None:

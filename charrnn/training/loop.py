@@ -235,6 +235,7 @@ class Loop:
         if before.rollbacks and (found.step == before.went_back_to or diverged_at <= before.diverged_at):
             # What it went back to was finite, but past saving: a lower rate was no help.
             found = newest_before(self.folder, before.went_back_to) or found
+        self._read_clock()  # neither the sample that showed it is training, nor the reading of checkpoints
         session.load_state_dict(found.state)
         score = session.score
         score.go_on_after(before, diverged_at, found.step, training.rollback_factor)
