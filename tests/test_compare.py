@@ -590,7 +590,7 @@ def test_the_library_says_it_by_exceptions() -> None:
 class TestPicture:
     def _drawn(self, *paths: str, in_characters: bool = False) -> Figure:
         comparison = compare([Path(path) for path in paths])
-        figure = draw_curves(comparison.labels, *curves(comparison.sides, in_characters), in_characters)
+        figure = draw_curves(comparison.labels, *curves(comparison.sides, in_characters), in_characters, "character")
         figure.draw_without_rendering()
         return figure
 
@@ -605,8 +605,8 @@ class TestPicture:
         assert points(training.get_lines()[1]) == [(10, 2.9), (20, pytest.approx(1.3))]
         assert [line.get_color() for line in training.get_lines()] == list(COLOURS[:2])
         assert (training.get_ylabel(), validation.get_ylabel()) == (
-            "training loss, nats/char",
-            "validation loss, nats/char",
+            "training loss, nats/character",
+            "validation loss, nats/character",
         )
         assert validation.get_xlabel() == "step"
 
@@ -685,6 +685,13 @@ class TestPicture:
         assert run("compare", "a", "b", "-o", "a.svg").code == 0
         assert ("characters read" in Path("a.svg").read_text()) == characters
 
+    def test_bytes_are_called_so(self) -> None:
+        a_run("a", "corpus.vocabulary=bytes")
+        a_run("b", "corpus.vocabulary=bytes", "training.seq_len=5")
+        assert run("compare", "a", "b", "-o", "a.svg").code == 0
+        for words in ("training loss, nats/byte", "validation loss, nats/byte", "bytes read"):
+            assert words in Path("a.svg").read_text()
+
     @pytest.mark.parametrize(("lowest", "scale"), [(0.59, "log"), (0.7, "linear")])
     def test_a_log_axis_where_losses_span_much(self, lowest: float, scale: str) -> None:
         a_run("a", losses=(3.0, 2.0))
@@ -703,7 +710,7 @@ class TestPicture:
 
     def test_names_are_no_formulas(self) -> None:
         one = [[(1.0, 2.0)]]
-        draw_curves([r"a$\b$"], [one], [one], [[]], False).draw_without_rendering()
+        draw_curves([r"a$\b$"], [one], [one], [[]], False, "character").draw_without_rendering()
 
     def test_the_legend(self) -> None:
         names = [f"lr={10**-i:g}" for i in range(6)]
@@ -717,7 +724,7 @@ class TestPicture:
 
     def test_more_than_there_are_colours(self) -> None:
         one = [[[(1.0, 2.0)]]] * 13
-        [shown] = draw_curves([str(i) for i in range(13)], one, one, [[]] * 13, False).legends
+        [shown] = draw_curves([str(i) for i in range(13)], one, one, [[]] * 13, False, "character").legends
         looks = [(line.get_color(), line.get_linestyle()) for line in shown.get_lines()]
         assert len(set(looks)) == 13
 

@@ -96,6 +96,19 @@ class TestCurves:
         ):
             assert curves(panel(figure, name)) == [[(row["step"], row[key]) for row in LOGS]], name
 
+    @pytest.mark.parametrize(
+        ("kinds", "unit"),
+        [
+            (["characters"], "character"),
+            (["bytes", "bytes"], "byte"),
+            (["bytes", "characters"], "symbol"),
+        ],
+    )
+    def test_what_a_loss_is_per(self, kinds: list[str], unit: str) -> None:
+        runs = [a_run(str(number), ROWS, f"corpus.vocabulary={kind}") for number, kind in enumerate(kinds)]
+        names = {axis.get_ylabel() for axis in draw_runs(runs, [run.path.name for run in runs]).axes}
+        assert {f"loss, nats/{unit}", f"{unit}s/s"} <= names
+
     def test_the_clip_line_is_at_the_clip_norm(self) -> None:
         figure = draw_runs([a_run("a", ROWS, "training.grad_clip=0.7"), a_run("b", ROWS)], ["a", "b"])
         lines = [line for line in panel(figure, "gradient").get_lines() if str(line.get_label()).startswith("grad_")]
@@ -274,7 +287,13 @@ class TestWriting:
             assert np.ravel(film._train.get_xdata()).tolist() == steps
             assert np.ravel(film._val.get_xdata()).tolist() == evaluations
             assert film._text.get_text() == text
-        assert film._title.get_text() == "a, step 40: 2.700 nats/char"
+        assert film._title.get_text() == "a, step 40: 2.700 nats/character"
+
+    def test_bytes_are_called_so(self) -> None:
+        film = _Film(a_run("a", ROWS, "corpus.vocabulary=bytes"), [evaluation(20, sample="ab")])
+        film.picture(0)
+        assert film._title.get_text() == "a, step 20: 2.900 nats/byte"
+        assert film._figure.axes[0].get_ylabel() == "loss, nats/byte"
 
     def test_lines_fit(self) -> None:
         assert in_lines("\none\n\n  two\n") == ["one", "", "  two"]

@@ -42,7 +42,8 @@ def a_finding(*sweeps: Sweep, **more: Any) -> dict[str, Any]:
     """What ``lr-find.json`` has of these sweeps, and of ``more``."""
     together = band(sweeps)
     read = suggestions(together.lrs, together.median)
-    return Finding(PLAN, 3.3, list(sweeps), together, read, **more).to_dict()
+    finding = Finding(PLAN, 3.3, list(sweeps), together, read, **more)
+    return {"config": {"corpus": {"vocabulary": "characters"}}, **finding.to_dict()}
 
 
 TRIALS = [
@@ -170,6 +171,12 @@ class TestLRFind:
         axis = draw_lr_find(a_finding(*sweeps), "", 1.0).axes[0]
         assert set(np.asarray(line(axis, "first of 2 diverged").get_xdata())) == {LRS[21]}
         assert not lines(axis, "recommended")
+
+    @pytest.mark.parametrize(("vocabulary", "unit"), [("characters", "nats/character"), ("bytes", "nats/byte")])
+    def test_what_a_loss_is_per(self, vocabulary: str, unit: str) -> None:
+        found = a_finding(a_sweep(1), trials=TRIALS) | {"config": {"corpus": {"vocabulary": vocabulary}}}
+        sweep, _, trials = (axis.get_ylabel() for axis in draw_lr_find(found, "", None).axes)
+        assert sweep.endswith(f", {unit}") and trials.endswith(f", {unit}")
 
     def test_nothing_is_marked_that_was_not_found(self) -> None:
         figure = draw_lr_find(a_finding(a_sweep(1)), "", None)

@@ -177,6 +177,7 @@ class TestContent:
         text = page(run_folder("cat")).text
         assert "Training loss: 3.5 nats per character at step 10, 1 at step 60." in text
         assert "Validation loss: 2.8 nats per character at step 10, 1.8 at step 60; lowest 1.8 at step 60." in text
+        assert "Speed: 5,000 characters per second" in text and "bytes" not in text
         assert "Gradient norm, means between 0.1 and 0.35. Clipped at 1: 25.0% of the steps." in text
         assert "0.01 at most" in text
         assert "gradient norm from 0.05 (decoder.bias) to 0.1 (decoder.weight);" in text
@@ -298,7 +299,7 @@ class TestRates:
         folder = Path("runs") / name
         folder.mkdir(parents=True)
         config = make_config("cat.txt", "training.batch_size=2").model_dump(mode="json")
-        found = {"name": name, "config": config, **a_finding(a_sweep(1), a_sweep(2), **more)}
+        found = {**a_finding(a_sweep(1), a_sweep(2), **more), "name": name, "config": config}
         (folder / "lr-find.json").write_text(json.dumps(found))
 
     def test_none(self) -> None:
@@ -345,6 +346,22 @@ class TestRates:
         self.keep("cat-lr-find")
         Path("runs/cat-lr-find/lr-find.json").write_text(content)
         assert "lr-find.json" in page(path).text
+
+
+@pytest.mark.usefixtures("quick")
+class TestBytes:
+    def test_losses_are_per_byte(self) -> None:
+        text = page(run_folder("cat", "corpus.vocabulary=bytes")).text
+        assert "bits, per byte, at step 60. This run reads bytes: a byte is what a character means below." in text
+        assert "Training loss: 3.5 nats per byte at step 10" in text and "Validation loss: 2.8 nats per byte" in text
+        assert "Speed: 5,000 bytes per second" in text
+        assert "nats per character" not in text
+
+    def test_beside_a_run_that_reads_characters(self) -> None:
+        text = page(run_folder("cat", "corpus.vocabulary=bytes"), run_folder("dog")).text
+        assert "best validation loss, nats per symbol 1.8 1.8 " in text
+        assert "corpus.vocabulary is characters" in text
+        assert text.count("bits, per byte, at step 60.") == text.count("bits, per character, at step 60.") == 1
 
 
 @pytest.mark.usefixtures("quick")

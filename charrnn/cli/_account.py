@@ -27,7 +27,7 @@ def describe(session: Session) -> None:
     if nuls := occurrences(text, "\0"):
         warn(f"{nuls:,} NUL characters are kept; if the text is really UTF-16, set corpus.encoding: utf-16")
     of_bytes = text.vocabulary.kind == "bytes"
-    symbols = "bytes" if of_bytes else f"characters, {len(text.vocabulary)} different"
+    symbols = "bytes" if of_bytes else f"characters, {len(text.vocabulary):,} different"
     say(f"Text:   {text.name}, {len(text):,} {symbols}, {len(text.train_ids):,} to train on")
     if of_bytes:
         say("        a byte is what 'char', 'character' and 'bpc' mean in what follows")

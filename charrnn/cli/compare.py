@@ -138,10 +138,11 @@ def _pairs(count: int) -> str:
 
 def _draw(comparison: Comparison, path: Path) -> None:
     from charrnn.plots.compare import draw_curves
-    from charrnn.plots.figures import save_figure
+    from charrnn.plots.figures import save_figure, symbol
     from charrnn.studies.compare import curves
 
     in_characters = not comparison.differing.keys().isdisjoint({"training.batch_size", "training.seq_len"})
     drawn = curves(comparison.sides, in_characters)
-    save_figure(draw_curves(comparison.labels, *drawn, in_characters), path)
+    unit = symbol(side.settings["corpus.vocabulary"] for side in comparison.sides)
+    save_figure(draw_curves(comparison.labels, *drawn, in_characters, unit), path)
     say(f"Picture: {path}")

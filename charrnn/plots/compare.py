@@ -25,9 +25,11 @@ def draw_curves(
     validation: Sequence[Sequence[Points]],
     ends: Sequence[Sequence[float]],
     in_characters: bool,
+    unit: str,
 ) -> Figure:
     """``training[i]`` and ``validation[i]`` have a curve for each training of what ``labels[i]`` names: (steps or
-    characters, nats per character), infinite where it has diverged; ``ends[i]`` where its trainings diverged.
+    characters, nats), infinite where it has diverged; ``ends[i]`` where its trainings diverged. ``unit`` is what is
+    read and what a loss is per, as ``symbol`` of ``figures`` says it.
 
     Several trainings are thin lines with their median in bold; a cross at the top for each that diverged.
     """
@@ -38,8 +40,8 @@ def draw_curves(
             _draw_side(axis, one, number, "." if name == "validation" else "")
         _mark_ends(axis, ends)
         loss_axis(axis, [loss for one in curves for points in one for _, loss in points])
-        axis.set_ylabel(f"{name} loss, nats/char" + ("\n(thin: each bee, bold: median)" if several else ""))
-    axes[-1].set_xlabel("characters read (steps x batch_size x seq_len)" if in_characters else "step")
+        axis.set_ylabel(f"{name} loss, nats/{unit}" + ("\n(thin: each bee, bold: median)" if several else ""))
+    axes[-1].set_xlabel(f"{unit}s read (steps x batch_size x seq_len)" if in_characters else "step")
     if in_characters:
         axes[-1].xaxis.set_major_formatter(EngFormatter())
     else:

@@ -28,6 +28,7 @@ from charrnn.plots.figures import (
     line_style,
     loss_axis,
     new_figure,
+    symbol,
     wrapped,
 )
 from charrnn.runs.metrics import Row
@@ -172,7 +173,7 @@ def _losses(axis: Axes, runs: Sequence[Run], average: int | None, log: bool) -> 
         _means(axis, run, number, "train_loss", average)
         _plot(axis, _series(run.metrics, "val_loss"), **line_style(number), **VALIDATION)
     loss_axis(axis, _drawn(axis), log)
-    axis.set_ylabel("loss, nats/char")
+    axis.set_ylabel(f"loss, nats/{_symbol(runs)}")
     training = f"training, mean of {average} steps" if average else "training"
     validation = "validation" if any(run.history.evaluations for run in runs) else "validation (none yet)"
     handles = [Line2D([], [], color=GREY, label=training), Line2D([], [], color=GREY, label=validation, **VALIDATION)]
@@ -225,7 +226,11 @@ def _speeds(axis: Axes, runs: Sequence[Run], average: int | None) -> None:
         _plot(axis, _series(run.metrics, "chars_per_sec"), **line_style(number))
     axis.set_ylim(bottom=0)
     axis.yaxis.set_major_formatter(EngFormatter())
-    axis.set_ylabel("characters/s")
+    axis.set_ylabel(f"{_symbol(runs)}s/s")
+
+
+def _symbol(runs: Sequence[Run]) -> str:
+    return symbol(run.config.corpus.vocabulary for run in runs)
 
 
 def _drawn(axis: Axes) -> list[float]:

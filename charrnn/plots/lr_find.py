@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from charrnn.plots.figures import BLUE, GREEN, GREY, ORANGE, PURPLE, RED, new_figure, rate_axes
+from charrnn.plots.figures import BLUE, GREEN, GREY, ORANGE, PURPLE, RED, new_figure, rate_axes, symbol
 
 SUGGESTION_COLOURS = {"minimum/10": ORANGE, "steepest": PURPLE, "valley": BLUE}
 CLIPPED_OVER = 9  # steps, over which the share of clipped ones is taken
@@ -28,6 +28,10 @@ def draw_lr_find(found: dict[str, Any], title: str, grad_clip: float | None) -> 
     return figure
 
 
+def _unit(found: dict[str, Any]) -> str:
+    return f"nats/{symbol([found['config']['corpus']['vocabulary']])}"
+
+
 def _draw_sweep(axis: Axes, found: dict[str, Any]) -> None:
     band, seeds = found["band"], len(found["sweeps"])
     lrs, median = np.array(band["lrs"]), np.array(band["median"])
@@ -42,7 +46,7 @@ def _draw_sweep(axis: Axes, found: dict[str, Any]) -> None:
         label = f"first of {len(diverged)} diverged: {min(diverged):.1e}"
         axis.axvline(min(diverged), color=RED, linestyle="--", label=label)
     _mark_answer(axis, found)
-    axis.set_ylabel("training loss, nats/char")
+    axis.set_ylabel(f"training loss, {_unit(found)}")
     axis.legend(fontsize="small", loc="best")
 
 
@@ -103,5 +107,5 @@ def _draw_trials(axis: Axes, found: dict[str, Any]) -> None:
     if found["proven"] is not None:
         best = found["proven"]["best"]
         axis.axvline(best, color=GREEN, linestyle="--", label=f"best after {plan['trial_steps']} steps: {best:.1e}")
-    axis.set_ylabel(f"validation loss after\n{plan['trial_steps']} steps, nats/char")
+    axis.set_ylabel(f"validation loss after\n{plan['trial_steps']} steps, {_unit(found)}")
     axis.legend(fontsize="small", loc="best")

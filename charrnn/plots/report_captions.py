@@ -4,25 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from charrnn.plots.figures import symbol
 from charrnn.runs.metrics import Row
 from charrnn.runs.run import Run
 
 
 def describe_curves(run: Run) -> str:
-    """The curves of one run. Losses in nats per character."""
+    """The curves of one run. Losses in nats per character, or byte."""
     logs = run.history.logs
-    told = [_training(logs), _validation(run), *_gradients(run)]
+    told = [_training(run), _validation(run), *_gradients(run)]
     if rates := _values(logs, "lr"):
         told.append(f"Learning rate: {rates[0]:.2g} at first, {max(rates):.2g} at most, {rates[-1]:.2g} at the end.")
     if (speed := run.history.chars_per_sec) is not None:
-        told.append(f"Speed: {speed:,.0f} characters per second (median).")
+        told.append(f"Speed: {speed:,.0f} {_symbol(run)}s per second (median).")
     return " ".join([*(one for one in told if one), *_events(run)])
 
 
 def describe_several(runs: Sequence[Run], names: Sequence[str]) -> str:
     """The losses of several runs, a line for each."""
     told = [
-        f"{name}: {' '.join([*filter(None, (_training(run.history.logs), _validation(run))), *_events(run)])}"
+        f"{name}: {' '.join([*filter(None, (_training(run), _validation(run))), *_events(run)])}"
         for name, run in zip(names, runs, strict=True)
     ]
     return "\n".join(told)
@@ -41,11 +42,9 @@ def describe_parameters(run: Run) -> str:
     return " ".join(told)
 
 
-def _training(logs: Sequence[Row]) -> str:
-    if not logs:
-        return ""
-    first, last = logs[0], logs[-1]
-    return _course("Training loss", first, last, "train_loss") + "."
+def _training(run: Run) -> str:
+    logs = run.history.logs
+    return f"{_course('Training loss', run, logs, 'train_loss')}." if logs else ""
 
 
 def _validation(run: Run) -> str:
@@ -54,13 +53,18 @@ def _validation(run: Run) -> str:
         return "No validation loss yet."
     best = run.best
     assert best is not None
-    told = _course("Validation loss", rows[0], rows[-1], "val_loss")
+    told = _course("Validation loss", run, rows, "val_loss")
     return f"{told}; lowest {best['val_loss']:.4g} at step {best['step']:,}."
 
 
-def _course(name: str, first: Row, last: Row, key: str) -> str:
-    start = f"{name}: {first[key]:.4g} nats per character at step {first['step']:,}"
+def _course(name: str, run: Run, rows: Sequence[Row], key: str) -> str:
+    first, last = rows[0], rows[-1]
+    start = f"{name}: {first[key]:.4g} nats per {_symbol(run)} at step {first['step']:,}"
     return start if first is last else f"{start}, {last[key]:.4g} at step {last['step']:,}"
+
+
+def _symbol(run: Run) -> str:
+    return symbol([run.config.corpus.vocabulary])
 
 
 def _gradients(run: Run) -> Iterator[str]:

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, StrMethodFormatter
 
 from charrnn.errors import CheckpointError
-from charrnn.plots.figures import BLUE, GREY, MONOSPACE, ORANGE, ZERO, drawable, dress, loss_axis
+from charrnn.plots.figures import BLUE, GREY, MONOSPACE, ORANGE, ZERO, drawable, dress, loss_axis, symbol
 from charrnn.plots.gif import Pixels, gif
 from charrnn.plots.hive import short_number
 from charrnn.runs.metrics import Row
@@ -66,6 +66,7 @@ class _Film:
 
     def __init__(self, run: Run, rows: list[Row]) -> None:
         self._rows = rows
+        self._unit = f"nats/{symbol([run.config.corpus.vocabulary])}"
         self._training = [(row["step"], max(row["train_loss"], ZERO)) for row in run.history.logs]
         self._validation = [(row["step"], max(row["val_loss"], ZERO)) for row in run.history.evaluations]
         self._figure = Figure(figsize=SIZE, dpi=DPI)
@@ -77,7 +78,7 @@ class _Film:
         axis.set_ylim(min(losses) * 0.97, max(losses) * 1.03)
         loss_axis(axis, losses)
         axis.set_xlabel("step")
-        axis.set_ylabel("loss, nats/char")
+        axis.set_ylabel(f"loss, {self._unit}")
         axis.xaxis.set_major_locator(MaxNLocator(4))
         axis.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
         (self._train,) = axis.plot([], [], color=BLUE, linewidth=1.2, label="training")
@@ -96,7 +97,7 @@ class _Film:
         row = self._rows[number]
         for line, points in ((self._train, self._training), (self._val, self._validation)):
             line.set_data(np.array([one for one in points if one[0] <= row["step"]], float).reshape(-1, 2).T)
-        self._title.set_text(f"{self._name}, step {row['step']:,}: {short_number(row['val_loss'])} nats/char")
+        self._title.set_text(f"{self._name}, step {row['step']:,}: {short_number(row['val_loss'])} {self._unit}")
         self._text.set_text("\n".join(in_lines(row["sample"])))
         self._canvas.draw()
         pixels: Pixels = np.array(self._canvas.buffer_rgba())[:, :, :3]

@@ -23,8 +23,7 @@ def keep_finding(finding: Finding, config: Config, name: str, config_text: str |
         UsageError: it cannot be written.
     """
     folder = new_folder(Path(config.run.out), f"{name}-lr-find")
-    found = finding.to_dict()
-    content = {"name": name, "config": config.model_dump(mode="json"), **found}
+    content = {"name": name, "config": config.model_dump(mode="json"), **finding.to_dict()}
     try:
         write_atomically(folder / "lr-find.json", json.dumps(content, allow_nan=False).encode() + b"\n")
         if config_text is not None:
@@ -32,7 +31,7 @@ def keep_finding(finding: Finding, config: Config, name: str, config_text: str |
     except OSError as error:
         raise UsageError(f"{folder}: cannot write: {error.strerror}; choose another folder with --out") from error
     title = f"{name}: {config.model.shape}, {config.training.optimizer}"
-    figure = draw_lr_find(found, title, config.training.grad_clip)
+    figure = draw_lr_find(content, title, config.training.grad_clip)
     for suffix in (".png", ".svg"):
         save_figure(figure, folder / f"lr-find{suffix}")
     return folder

@@ -48,7 +48,7 @@ def report(
     runs = [read_run(path) for path in paths]
     names = _names(paths)
     chapters = [
-        _chapter(run, name, _examined(run.path, places, _piece(advanced, name, number, len(runs))))
+        _chapter(run, runs, name, _examined(run.path, places, _piece(advanced, name, number, len(runs))))
         for number, (run, name) in enumerate(zip(runs, names, strict=True))
     ]
     settings = differing([run.settings for run in runs])
@@ -114,14 +114,14 @@ def _checked(finding: Finding) -> Checked:
     return Checked(finding.title, finding.measured, finding.threshold, finding.meaning, finding.command)
 
 
-def _chapter(run: Run, name: str, examined: Examined | str) -> Chapter:
+def _chapter(run: Run, runs: Sequence[Run], name: str, examined: Examined | str) -> Chapter:
     base, changed = difference(run)
     usual = shipped_settings()[base] if base else {}
     return Chapter(
         name=name,
         run=run,
         state=run.state,
-        numbers=numbers(run),
+        numbers=numbers(run, runs),
         verdict=verdict(run),
         examined=examined,
         samples=_samples(run),

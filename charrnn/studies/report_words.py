@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from charrnn.config.settings import shown
+from charrnn.plots.figures import symbol
 from charrnn.runs.run import Run
 from charrnn.studies.doctor.probes.through_time import Profile
 
@@ -26,7 +27,7 @@ def verdict(run: Run) -> str:
     best = run.best
     loss = "It has not been evaluated."
     if best is not None:
-        loss = f"Its best validation loss is {_both_units(best['val_loss'])}, at step {best['step']:,}."
+        loss = f"Its best validation loss is {_both_units(best['val_loss'], [run])}, at step {best['step']:,}."
     return f"{BEGINNINGS[run.state].format(spent)} {loss}"
 
 
@@ -36,18 +37,22 @@ def verdict_on_all(runs: Sequence[Run], names: Sequence[str]) -> str:
     if not known:
         return "None of them has been evaluated."
     nats, name = min(known)
-    return f"The lowest validation loss is that of {name}: {_both_units(nats)}."
+    return f"The lowest validation loss is that of {name}: {_both_units(nats, runs)}."
 
 
-def _both_units(nats: float) -> str:
-    return f"{nats:.4g} nats, or {nats / math.log(2):.4g} bits, per character"
+def _both_units(nats: float, runs: Sequence[Run]) -> str:
+    return f"{nats:.4g} nats, or {nats / math.log(2):.4g} bits, per {_symbol(runs)}"
 
 
-def numbers(run: Run) -> list[tuple[str, str]]:
-    """What a table of runs says of one: best loss in both units, steps, time."""
+def _symbol(runs: Sequence[Run]) -> str:
+    return symbol(run.config.corpus.vocabulary for run in runs)
+
+
+def numbers(run: Run, runs: Sequence[Run]) -> list[tuple[str, str]]:
+    """What a table of ``runs`` says of one: best loss in both units, steps, time."""
     best = None if run.best is None else run.best["val_loss"]
     return [
-        ("best validation loss, nats per character", "none yet" if best is None else f"{best:.4g}"),
+        (f"best validation loss, nats per {_symbol(runs)}", "none yet" if best is None else f"{best:.4g}"),
         ("the same in bits", "none yet" if best is None else f"{best / math.log(2):.4g}"),
         ("steps", f"{run.history.steps:,}"),
         ("time", "none yet" if run.seconds is None else duration(run.seconds)),
