@@ -117,7 +117,7 @@ def test_dark_is_another_page(page: Path) -> None:
 @pytest.mark.parametrize(("width", "shown"), [(PHONE, "narrow"), (WIDE, "wide")])
 def test_figures(page: Path, width: int, shown: str) -> None:
     """Each is there once, of the width of the page at most, has a name and its description, and all its letters lie
-    within it."""
+    within it, none over others."""
     with visit(page, width=width) as opened:
         opened.page.evaluate(UNFOLD)
         figures = opened.page.locator("figure").all()
@@ -133,6 +133,12 @@ def test_figures(page: Path, width: int, shown: str) -> None:
               return [...svg.querySelectorAll("text")].filter((one) => { const box = one.getBoundingClientRect();
                 return box.left < all.left - 3 || box.right > all.right + 3; }).map((one) => one.textContent); }"""
             assert drawn.evaluate(outside) == []
+            over = """(svg) => { const all = [...svg.querySelectorAll("text")].map((one) =>
+                [one.textContent, one.getBoundingClientRect()]);
+              return all.flatMap(([name, a], i) => all.slice(i + 1).filter(([_, b]) =>
+                Math.min(a.right, b.right) - Math.max(a.left, b.left) > 1 &&
+                Math.min(a.bottom, b.bottom) - Math.max(a.top, b.top) > 4).map(([other, _]) => [name, other])); }"""
+            assert drawn.evaluate(over) == []
 
 
 def test_headings_in_order(page: Path) -> None:

@@ -20,7 +20,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 from matplotlib.figure import Figure
 from matplotlib.legend import Legend
-from matplotlib.ticker import LogLocator
+from matplotlib.ticker import LogLocator, MaxNLocator
 
 from charrnn.plots.figures import BLUE, GREY, named_legend, wrapped
 from charrnn.runs.output import refuse_output, write_output
@@ -29,6 +29,7 @@ SUFFIXES = (".html", ".htm")
 NARROW = 4.2  # inches: at the width of a phone its letters are as large as those of the page
 LEGEND_LINE = 0.2  # inches
 COVERED = 2  # lines of a legend that a narrow panel has room for beside its curves
+NUMBERS = 4  # along the bottom of a narrow figure, at the most: those of a million steps beside each other
 SECOND_AXIS = 25  # pixels that the numbers of an axis at the top take
 # Colours of a figure that follow the page into the dark; the others are seen on either background.
 FOLLOWING = {
@@ -89,7 +90,7 @@ def inline_figure(figure: Figure, identifier: str, name: str, description: str) 
 
 
 def _narrow(figure: Figure) -> None:
-    """Fit a figure to a phone: legends in one column, those that would cover curves above them, fewer rates named."""
+    """Fit a figure to a phone: legends in one column, those that would cover curves above them, fewer numbers."""
     height = figure.get_figheight() + LEGEND_LINE * sum(len(legend.get_texts()) for legend in figure.legends)
     for legend in list(figure.legends):
         _narrow_legend(figure, legend)
@@ -100,8 +101,8 @@ def _narrow(figure: Figure) -> None:
             inside.set_loc("lower left")
             inside.set_bbox_to_anchor((0, 1 + above / axis.get_window_extent().height))
             height += LEGEND_LINE * len(inside.get_texts())
-        if axis.get_xscale() == "log":
-            axis.xaxis.set_major_locator(LogLocator())
+        is_log = axis.get_xscale() == "log"
+        axis.xaxis.set_major_locator(LogLocator() if is_log else MaxNLocator(NUMBERS - 1, integer=True))
     figure.set_size_inches(NARROW, height)
 
 
