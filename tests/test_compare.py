@@ -514,6 +514,7 @@ class TestRefused:
     @cases(
         ("", "at least two"),
         ("good", "at least two"),
+        ("good good", "good: is given twice; give each run once"),
         ("good none", "none", "no such run folder", "'charrnn train' prints"),
         (f"good {'x' * 300}", "x" * 300),
         ("good empty", "empty", "no config.yaml and no bee"),
@@ -564,7 +565,7 @@ class TestRefused:
     def test_a_folder_in_place_of_a_file(self) -> None:
         Path("good/metrics.jsonl").unlink()
         Path("good/metrics.jsonl").mkdir()
-        self._refused("good good", "good/metrics.jsonl", "Is a directory", "check")
+        self._refused("hive/momentum=0.7 good", "good/metrics.jsonl", "Is a directory", "check")
 
     def test_a_name_that_steers_the_terminal(self) -> None:
         a_run("\x1b[31m\x07red")

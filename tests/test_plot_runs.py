@@ -6,6 +6,7 @@ import io
 import json
 import math
 import re
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -353,7 +354,8 @@ class TestCommand:
         a_run("others/dog", ROWS)
         for words in ((str(trained), "others/dog"), (str(trained), "others/cat")):
             assert charrnn("plot", *words).code == 0
-        assert charrnn("plot", str(trained), str(trained), "--through-time", "-o", "tt.svg").code == 0
+        shutil.copytree(trained, "again/cat")
+        assert charrnn("plot", str(trained), "again/cat", "--through-time", "-o", "tt.svg").code == 0
         assert "seq_len 10" in Path("tt.svg").read_text()
 
     def test_runs_that_are_called_alike_are_told_apart(self) -> None:
@@ -372,6 +374,7 @@ class TestCommand:
         [
             ("schedul", "No such command or run 'schedul'. Did you mean schedule?"),
             ("scherzo", "scherzo: no such run folder"),
+            ("a runs/../a", "runs/../a: is given twice; give each run once"),
             ("a a --parameters", "--parameters draws one run at a time; give a alone"),
             ("a a --animate", "--animate draws one run at a time"),
             ("a --parameters --animate", "--parameters and --animate are two pictures"),

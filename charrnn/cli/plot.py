@@ -96,10 +96,11 @@ def of_runs(
     suffix = f"-{chosen[0]}.png" if chosen else ".gif" if animate else "-plot.png"
     from charrnn.plots.figures import refuse_picture, save_figure
     from charrnn.plots.writing import animate_writing, refuse_animation
-    from charrnn.runs.run import read_run
+    from charrnn.runs.run import read_run, refuse_twice
 
     path = output or Path(f"{paths[0].absolute().name}{suffix}")
     (refuse_animation if animate else refuse_picture)(path)
+    refuse_twice(paths)
     runs = [read_run(one) for one in paths]
     if animate:
         animate_writing(runs[0], path)

@@ -6,7 +6,7 @@ The run may still be training; what is read is what it had written by then.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -16,7 +16,7 @@ from typing import Any, Literal
 from charrnn.config.loader import load_config, load_own_config
 from charrnn.config.schema import Config
 from charrnn.config.settings import flat
-from charrnn.errors import CheckpointError
+from charrnn.errors import CheckpointError, UsageError
 from charrnn.runs.directory import RunFolder, refuse_no_folder, where_to_look
 from charrnn.runs.history import History, read_history
 from charrnn.runs.lock import is_locked
@@ -106,6 +106,19 @@ class Run:
         """What ``environment.json`` knows of the text."""
         corpus = self.environment.get("corpus")
         return corpus if isinstance(corpus, dict) else {}
+
+
+def refuse_twice(paths: Iterable[Path]) -> None:
+    """Where runs are put beside each other, each is wanted once.
+
+    Raises:
+        UsageError: two paths lead to the same folder.
+    """
+    seen = set()
+    for path in paths:
+        if path.resolve() in seen:
+            raise UsageError(f"{path}: is given twice; give each run once")
+        seen.add(path.resolve())
 
 
 def read_run(path: Path) -> Run:

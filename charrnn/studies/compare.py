@@ -17,6 +17,7 @@ from typing import Any
 from charrnn.config.settings import shown
 from charrnn.errors import UsageError
 from charrnn.runs.metrics import without_nan
+from charrnn.runs.run import refuse_twice
 from charrnn.studies.bootstrap import FEWEST_PAIRS, Interval, paired_interval, sign_test
 from charrnn.studies.compared import MEASURED, SEED, Side, Training, differing, read_side
 
@@ -84,11 +85,12 @@ def compare(paths: Sequence[Path]) -> Comparison:
     """Compare what is in these folders with what is in the first.
 
     Raises:
-        UsageError: they are fewer than two.
+        UsageError: they are fewer than two, or one is named twice.
         CheckpointError, ConfigError: one cannot be read.
     """
     if len(paths) < 2:
         raise UsageError("nothing to compare with; give at least two run folders, or swarm folders of a hive")
+    refuse_twice(paths)
     sides = [read_side(path) for path in paths]
     settings = differing([side.settings for side in sides])
     if any(side.is_swarm for side in sides):

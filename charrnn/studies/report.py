@@ -12,9 +12,9 @@ from pathlib import Path
 
 from charrnn.config.loader import dump_config
 from charrnn.config.settings import shown
-from charrnn.errors import CharRNNError, Interrupted, UsageError
+from charrnn.errors import CharRNNError, Interrupted
 from charrnn.plots.report import Chapter, Checked, Examined, ReportPage, Sample, Setting, ThroughTime
-from charrnn.runs.run import Run, read_run
+from charrnn.runs.run import Run, read_run, refuse_twice
 from charrnn.studies import Advanced
 from charrnn.studies.compare import incomparable
 from charrnn.studies.compared import differing, read_side
@@ -44,7 +44,7 @@ def report(
         CheckpointError, ConfigError: a run cannot be read.
         Interrupted: whatever ``advanced`` raises.
     """
-    _refuse_twice(paths)
+    refuse_twice(paths)
     runs = [read_run(path) for path in paths]
     names = _names(paths)
     chapters = [
@@ -60,14 +60,6 @@ def report(
         warnings,
         [("command", command), ("made", f"{made:%Y-%m-%d %H:%M %Z}".strip()), ("charrnn", version("charrnn"))],
     )
-
-
-def _refuse_twice(paths: Sequence[Path]) -> None:
-    seen = set()
-    for path in paths:
-        if path.resolve() in seen:
-            raise UsageError(f"{path}: is given twice; give each run once")
-        seen.add(path.resolve())
 
 
 def _names(paths: Sequence[Path]) -> list[str]:
