@@ -61,7 +61,7 @@ class TestCompare:
             ([1.9, 2.2, 1.9, 2.2, 1.9], "cannot be told at this budget"),
             ([1.9, 1.9, 1.9, 1.9, 2.0], "helps"),  # -0.08 with 0.056 on either side
             ([1.9, 1.9, 1.9, 2.0, 2.0], "cannot be told at this budget"),  # -0.06 and 0.068
-            ([2.0] * 5, "cannot be told at this budget"),
+            ([2.0] * 5, "cannot be told at this budget: it changed nothing in trainings as short as these"),
         ],
     )
     def test_verdict(self, losses: list[float], verdict: str) -> None:
@@ -492,4 +492,5 @@ def test_one_real_question(session: Session, monkeypatch: pytest.MonkeyPatch) ->
     assert answer.label == "grad_clip 1e+06"
     assert answer.losses == answer.losses_against
     assert len(set(answer.losses)) == SEEDS
-    assert (answer.effect, answer.verdict) == (0, "cannot be told at this budget")
+    told = "cannot be told at this budget: it changed nothing in trainings as short as these"
+    assert (answer.effect, answer.verdict) == (0, told)

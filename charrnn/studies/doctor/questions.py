@@ -122,6 +122,8 @@ def compare(
     effect, half = mean(differences), T_QUANTILE * stdev(differences) / math.sqrt(SEEDS)
     low, high = effect - half, effect + half
     verdict = "helps" if high < 0 else "hurts" if low > 0 else "cannot be told at this budget"
+    if not any(differences):
+        verdict += ": it changed nothing in trainings as short as these"
     return Answer(question, label, against, losses, losses_against, effect, low, high, verdict, steps)
 
 
