@@ -186,6 +186,11 @@ class TestContent:
         ("state", "rows", "says"),
         [
             ("interrupted", ROWS[:-1], "Interrupted after 60 steps"),
+            (
+                "interrupted",
+                [log(10, 3.0), {"step": 14, "seconds": 1.4, "interrupted": True}],
+                "Interrupted after 14 steps",
+            ),
             ("diverged", [*ROWS[:4], {"step": 21, "seconds": 2.1, "steps_not_finite": 1}], "Diverged after 21 steps"),
             ("interrupted", [log(10, 3.0)], "It has not been evaluated."),
             ("interrupted", [], "Interrupted after 0 steps."),

@@ -14,17 +14,19 @@ from charrnn.runs.metrics import Row
 @dataclass(frozen=True)
 class History:
     """``logs`` are the rows with a training loss, ``observed`` those of them that looked inside a step,
-    ``evaluations`` those with a validation loss; ``diverged`` is the row that says so, if there is one."""
+    ``evaluations`` those with a validation loss; ``diverged`` and ``interrupted`` are the rows that say so, if there
+    are any."""
 
     logs: list[Row]
     observed: list[Row]
     evaluations: list[Row]
     diverged: Row | None
+    interrupted: Row | None
 
     @property
     def steps(self) -> int:
         """Steps up to the last row."""
-        rows = (*self.logs, *self.evaluations, *([self.diverged] if self.diverged else []))
+        rows = (*self.logs, *self.evaluations, *filter(None, (self.diverged, self.interrupted)))
         return max((int(row["step"]) for row in rows), default=0)
 
     @property
@@ -66,4 +68,5 @@ def read_history(rows: Iterable[Row]) -> History:
         [row for row in logs if "tensors" in row],
         [row for row in kept if row.get("val_loss") is not None],
         next((row for row in kept if "steps_not_finite" in row), None),
+        next((row for row in kept if "interrupted" in row), None),
     )
