@@ -271,6 +271,14 @@ class TestPage:
             "  carried                 2     1.25"
         )
 
+    def test_short_pieces(self) -> None:
+        """The gradient reaches further back than the pieces that the validation part has room for."""
+        profile = Profile([0.5**k for k in range(20)], None)
+        lines = describe(Examination("a run", [], [self.good], profile, self.reading, 10, {})).splitlines()
+        assert lines[-7].split()[2:] == ["1", "2", "4", "8", "16"]
+        assert lines[-3].split() == ["characters", "1", "2"]
+        assert lines[-1].split() == ["carried", "2", "1.25"]
+
     def test_without(self) -> None:
         assert self.page().startswith("a run\n\nNo problem found.\n\nHealthy:\n  + All is well.\n")
 

@@ -26,6 +26,7 @@ from charrnn.errors import UsageError
 if TYPE_CHECKING:
     from charrnn.config.schema import Config
     from charrnn.studies.doctor.examination import Examination
+    from charrnn.studies.doctor.probes.reading import Reading
     from charrnn.studies.doctor.questions import Answer
 
 QUESTIONS = ("clipping", "seq-len", "random-length", "momentum", "precision", "reset")
@@ -165,19 +166,27 @@ def describe(examination: Examination) -> str:
         "",
         f"Loss on {'unseen text' if examination.is_unseen else 'the training text (validation: too short for this)'} "
         "by the characters read before, from a cold start and from a carried state:",
+        *_by_characters(examination.reading),
+    ]
+    return "\n".join(lines)
+
+
+def _by_characters(reading: Reading) -> list[str]:
+    """A table, as far as the pieces that were read go."""
+    shown = [k for k in SHOWN_BACK if k < len(reading.cold)]
+    return [
         "  characters      " + "".join(f"{k:>9}" for k in shown),
         *(
             f"  {name:16}" + "".join(f"{_around(curve, k):>9.3g}" for k in shown)
-            for name, curve in (("cold", examination.reading.cold), ("carried", examination.reading.carried))
+            for name, curve in (("cold", reading.cold), ("carried", reading.carried))
         ),
     ]
-    return "\n".join(lines)
 
 
 def _around(curve: list[float], place: int) -> float:
     """The mean of a noisy curve from a place to half as far again."""
     piece = curve[place : place + place // 2 + 1]
-    return sum(piece) / len(piece) if piece else float("nan")
+    return sum(piece) / len(piece)
 
 
 def _draw(examination: Examination, path: Path, name: str) -> None:
