@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -302,6 +303,11 @@ class TestWhyNoProof:
         problem = str(self._why(3.01, 3.009, 3.01))
         assert "--max-lr 4e+03" in problem
         assert "--trial-steps 500" in problem
+
+    @pytest.mark.parametrize(("learned", "says"), [(2.8, "give a longer text"), (2.9, "--trial-steps 500")])
+    def test_a_text_too_short_is_learned_and_to_no_avail(self, learned: float, says: str) -> None:
+        made = [replace(one, train_loss=learned) for one in trials(3.1, 4, 5)]
+        assert says in str(why_no_proof(made, 100, self.UNIGRAM))
 
     def test_the_best_at_an_end(self) -> None:
         lowest, highest = self._why(1, 1.5, 2), self._why(2, 1.5, 1)

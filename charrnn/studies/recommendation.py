@@ -159,6 +159,13 @@ def why_no_proof(trials: Sequence[Trial], steps: int, unigram: float) -> str | N
     low, high = results[0], results[-1]
     if math.isinf(best.loss):
         return f"a seed diverges at every rate from {low.lr:.1e} to {high.lr:.1e}; try --min-lr {low.lr / 1000:.0e}"
+    learned = min((one.train_loss for one in trials if one.train_loss is not None), default=math.inf)
+    if best.loss >= unigram and learned < (1 - CLEAR_RISE) * unigram:
+        return (
+            f"what is learned helps with the training text alone: after {steps} steps the lowest training loss is "
+            f"{learned:.3f}, the best validation loss {best.loss:.3f}, the unigram entropy {unigram:.3f}; give a "
+            "longer text, or one that is alike from beginning to end"
+        )
     if best.loss >= unigram and max(score.loss for score in results) - best.loss < FLAT * best.loss:
         return (
             f"no rate moves the loss: from {low.lr:.1e} to {high.lr:.1e} it is {best.loss:.3f} after {steps} steps, "
