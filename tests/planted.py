@@ -743,6 +743,7 @@ PLANTS = [
         text=partial(first, 3000),
         healthy="hidden_size=128 lr=1e-2",
     ),
+    Plant("900 characters of text", ("text-too-short",), text=partial(first, 900)),
     Plant("hidden_size 3", ("underfitting",), "hidden_size=3"),
     Plant("hidden_size 4, two passes more", ("underfitting",), "hidden_size=4 max_steps=1500"),
     Plant("another language to validate", ("validation-unlike-training",), text=permuted_validation),

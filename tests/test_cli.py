@@ -278,6 +278,18 @@ class TestTrain:
         err = done("train", "--config", "small.yaml", "--dry-run").err
         assert re.search(r"warning: 1 symbol\(s\) do not occur in the training text, 3 times", err)
 
+    @pytest.mark.parametrize(("length", "warned"), [(1111, True), (1112, False)])
+    def test_a_text_too_short(self, length: int, warned: bool) -> None:
+        Path("cat.txt").write_text(TEXT[:length])
+        err = done("train", "--config", "small.yaml", "--dry-run").err
+        assert (
+            "warning: cat.txt: 999 symbols to train on are soon known by heart; give a longer text" in err
+        ) == warned
+
+    def test_thousands_of_symbols(self) -> None:
+        Path("cat.txt").write_text("".join(map(chr, range(0x4E00, 0x4E00 + 1234))) * 2, encoding="utf-8")
+        assert "2,468 characters, 1,234 different, " in done("train", "--config", "small.yaml", "--dry-run").err
+
 
 class TestResume:
     def test_a_finished_run_is_left_alone(self) -> None:

@@ -80,6 +80,7 @@ HEALTHY = Evidence(
     config_name="my.yaml",
     config=a_config(),
     history=read_history([*log_rows(), *evaluations(2.2, 2.1)]),
+    characters=100_000,
     entropies={"uniform": UNIFORM, "unigram": UNIGRAM, "bigram": BIGRAM, "trigram": 1.5},
     texts=Texts(0.01, 0.0, 0, 0.02, 0.02),
     profile=FADING,
@@ -431,6 +432,7 @@ def rate_cases() -> list[Case]:
                 lagging(rates.LAGGING * INSIDE, rates.CLIMB * BEYOND),
                 lagging(rates.LAGGING * BEYOND, rates.CLIMB * INSIDE),
                 lagging(rates.LAGGING * BEYOND, rates.CLIMB * BEYOND, before=UNIGRAM * BEYOND),
+                lagging(rates.LAGGING * BEYOND, 2.0, before=gradients.HARM * UNIGRAM * INSIDE),
             )
         ),
     ]
@@ -589,6 +591,13 @@ CASES = [
     *rate_cases(),
     *unit_cases(),
     *fit_cases(),
+    Case(
+        texts.too_short,
+        "text-too-short",
+        but(characters=texts.SHORTEST),
+        but(characters=texts.SHORTEST - 1),
+        "999 characters",
+    ),
     Case(
         texts.foreign_text,
         "validation-unlike-training",
@@ -842,6 +851,16 @@ class TestNothingToSay:
             for more in ({}, exploding, {"continuation": Continuation(0, NAN, NAN)}):
                 finding = rule(but(history=late, config=a_config(f"training.grad_clip={clip}"), **more))
                 assert finding is None or not re.search(r"\bnan\b", finding.measured)
+
+    def test_no_jump_is_told_where_there_was_none(self) -> None:
+        finding = gradients.clipping(logged(LATE, clipped=0.0, config=a_config("training.grad_clip=null")))
+        assert finding is not None
+        assert finding.measured == "norm 0.5 in the middle, 1 at most; none clipped"
+
+    def test_a_second_moment_that_lagged_to_no_harm(self) -> None:
+        finding = rates.second_moment(lagging(1e6, 1.0))
+        assert finding is not None
+        assert finding.title == "Adam's second moment lagged, and did no harm."
 
     def test_a_parameter_that_adam_does_not_know(self) -> None:
         """Frozen ones have no second moment; what overflowed is null."""

@@ -26,7 +26,8 @@ from charrnn.training.schedules import lower_rate
 class Evidence:
     """Losses and ``entropies`` (of the text: uniform, unigram, bigram, trigram) are in nats per character.
 
-    ``config_name`` is how a command line names the config, with the options, a value each, that change it.
+    ``characters`` are those of the training part. ``config_name`` is how a command line names the config, with the
+    options, a value each, that change it.
     ``val_loss`` and ``val_loss_cold`` are those of the state that was examined, as are the probes'; ``new_profile``,
     ``new_activity`` and ``start_loss`` (over the training part) are of a new network of the same config, ``memorised``
     its losses on one batch.
@@ -35,6 +36,7 @@ class Evidence:
     config_name: str
     config: Config
     history: History
+    characters: int
     entropies: dict[str, float]
     texts: Texts
     profile: Profile

@@ -132,8 +132,7 @@ def collect(session: Session, history: History, config_name: str, advanced: Adva
     span = unseen_span(text, PIECE)
     model = trainer.model.eval()
     advanced("gradient through time", 0.05)
-    profile = gradient_through_time(model, text.ids, span)
-    activity = watch(model, text.ids, span)
+    profile, activity = gradient_through_time(model, text.ids, span), watch(model, text.ids, span)
     new = untrained(session)
     new_profile, new_activity = gradient_through_time(new, text.ids, span), watch(new, text.ids, span)
     advanced("carried and cold state", 0.15)
@@ -151,6 +150,7 @@ def collect(session: Session, history: History, config_name: str, advanced: Adva
         config_name=config_name,
         config=config,
         history=history,
+        characters=len(text.train_ids),
         entropies=session.baselines,
         texts=texts,
         profile=profile,

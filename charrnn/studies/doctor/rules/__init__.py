@@ -17,7 +17,7 @@ from charrnn.studies.doctor.rules.gradients import clipping, through_time, throu
 from charrnn.studies.doctor.rules.mechanics import diverged, frozen, last_character_only, misaligned, optimizer_reset
 from charrnn.studies.doctor.rules.rates import decay, momentum, rate, second_moment
 from charrnn.studies.doctor.rules.state import carried_state, cold_state
-from charrnn.studies.doctor.rules.texts import duplicates, foreign_text, unseen_characters
+from charrnn.studies.doctor.rules.texts import duplicates, foreign_text, too_short, unseen_characters
 from charrnn.studies.doctor.rules.units import dead_units, initialisation, precision, saturation, saturation_at_start
 
 Rule = Callable[[Evidence], Finding | None]
@@ -31,6 +31,7 @@ RULES: list[Rule] = [
     through_time_at_start,
     precision,
     frozen,
+    too_short,
     second_moment,
     clipping,
     decay,
@@ -52,7 +53,10 @@ RULES: list[Rule] = [
 ]
 
 # Problems by name, and the rules whose problems follow from them.
-CONSEQUENCES: dict[str, set[Rule]] = {"too-much-decay": {unigram_plateau, through_time, dead_units}}
+CONSEQUENCES: dict[str, set[Rule]] = {
+    "too-much-decay": {unigram_plateau, through_time, dead_units},
+    "text-too-short": {foreign_text, unseen_characters, overfitting},
+}
 
 
 def ask_rules(rules: Iterable[Rule], evidence: Evidence) -> list[Finding]:

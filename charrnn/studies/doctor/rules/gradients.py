@@ -167,13 +167,11 @@ def _ruling(evidence: Evidence, clip: float, norm: float) -> Finding:
 
 def _never(evidence: Evidence, clip: float | None, norm: float, largest: float, spike: float) -> Finding:
     usual = norm if math.isfinite(norm) and norm > 0 else 1 / 3
-    measured = (
-        f"norm {norm:.2g} in the middle, {largest:.2g} at most, a jump to {spike:.2g} times the line before; "
-        "none clipped"
-    )
+    jump = f", a jump to {spike:.2g} times the line before" if spike else ""
+    measured = f"norm {norm:.2g} in the middle, {largest:.2g} at most{jump}; none clipped"
     return problem(
         "clipping-never",
-        "Nothing clips the gradient" + ("." if clip is None else f": grad_clip is {clip:g}, far above any norm."),
+        "Nothing clips the gradient" + ("." if clip is None else f": grad_clip is {clip:g}, above any norm."),
         "the norm was not logged" if math.isnan(norm) else measured,
         f"{SPIKE:g} times with no step clipped, a divergence without grad_clip, or grad_clip over {NEVER_FACTOR:g} "
         "times the largest norm (calibrated)",

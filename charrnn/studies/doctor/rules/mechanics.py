@@ -120,7 +120,7 @@ def diverged(evidence: Evidence) -> Finding | None:
         "diverged",
         f"The training diverged before step {row['step']:,}.",
         f"{row['steps_not_finite']} steps with a loss or gradient norm that is not finite",
-        "none",
+        "not a single one",
         "Something grew without limit: the rate is too high for this network, or nothing bounds its gradient.",
         evidence.command(*evidence.lower_rate(10), *([] if training.grad_clip else ["training.grad_clip=1"])),
     )

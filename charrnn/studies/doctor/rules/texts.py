@@ -1,14 +1,31 @@
-"""The text: is the validation part like the training part, and yet another one?"""
+"""The text: is there enough of it, is the validation part like the training part, and yet another one?"""
 
 from __future__ import annotations
 
 from charrnn.studies.doctor.evidence import Evidence
 from charrnn.studies.doctor.finding import Finding, healthy, problem
 
+SHORTEST = 1_000  # characters to train on: half a page
 FOREIGN = 0.25  # nats per character
 UNSEEN = 0.002  # of the validation characters
 RARE = 10  # min_count that makes most of them the unknown symbol
 DUPLICATED = 0.3  # of the validation windows, beyond what the training text repeats of itself
+
+
+def too_short(evidence: Evidence) -> Finding:
+    """Can more be learned from it than the text itself?"""
+    measured, threshold = f"{evidence.characters:,} characters to train on", f"{SHORTEST:,}, half a page"
+    if evidence.characters >= SHORTEST:
+        return healthy("length", "There is a text to learn from.", measured, threshold)
+    return problem(
+        "text-too-short",
+        "The text is too short to learn from.",
+        measured,
+        threshold,
+        "A network soon knows so little by heart, and writes it down again. No setting will help: words take tens of "
+        "thousands of characters, something like sentences a hundred thousand.",
+        evidence.statistics,
+    )
 
 
 def foreign_text(evidence: Evidence) -> Finding:
