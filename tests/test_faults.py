@@ -666,7 +666,7 @@ def limited(size: int, *words: str) -> subprocess.Popen[str]:
 
 def test_a_disk_that_is_really_full(in_own_folder: Path) -> None:
     """The kernel's own errors: one message, exit code 1, and the checkpoint of before goes on."""
-    (in_own_folder / "cat.txt").write_text("the cat sat on the mat; the dog saw the cat.\n" * 12)
+    (in_own_folder / "cat.txt").write_text("the cat sat on the mat; the dog saw the cat.\n" * 26)
     (in_own_folder / "tiny.yaml").write_text(TINY_YAML)
     assert run("train", "--config", "tiny.yaml", "--name", "run").code == 0
     saved, logs = FOLDER.last.read_bytes(), FOLDER.metrics.read_bytes()

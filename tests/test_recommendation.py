@@ -304,7 +304,7 @@ class TestWhyNoProof:
         assert "--max-lr 4e+03" in problem
         assert "--trial-steps 500" in problem
 
-    @pytest.mark.parametrize(("learned", "says"), [(2.8, "give a longer text"), (2.9, "--trial-steps 500")])
+    @pytest.mark.parametrize(("learned", "says"), [(2.3, "give a longer text"), (2.5, "--trial-steps 500")])
     def test_a_text_too_short_is_learned_and_to_no_avail(self, learned: float, says: str) -> None:
         made = [replace(one, train_loss=learned) for one in trials(3.1, 4, 5)]
         assert says in str(why_no_proof(made, 100, self.UNIGRAM))
