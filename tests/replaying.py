@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map_only
 
-from charrnn.training.process import kept_generators
+from charrnn.model.device import kept_generators
 
 # A tensor's value becomes Python's: on a GPU the program waits for all that was asked of it before.
 WAITING = {"aten._local_scalar_dense", "aten.equal", "aten.nonzero", "aten.masked_select", "aten._unique2"}
@@ -30,7 +30,7 @@ class Notes(TorchDispatchMode):
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        self.operations: list[tuple[Any, Any, Any, Any]] = []
+        self.operations: list[tuple[Any, ...]] = []
         self._before: dict[int, tuple[Tensor, Tensor]] = {}
         self._own: set[int] = set()  # storages made meanwhile
 
@@ -46,7 +46,8 @@ class Notes(TorchDispatchMode):
         result = func(*args, **kwargs)
         known = {tensor.untyped_storage().data_ptr() for tensor in tensors_in((args, kwargs))}
         self._own |= {tensor.untyped_storage().data_ptr() for tensor in tensors_in(result)} - known
-        self.operations.append((func, *tree_map_only(Tensor, Tensor.detach, (args, kwargs, result))))
+        noted = tree_map_only(Tensor, Tensor.detach, (args, kwargs, result))
+        self.operations.append((torch.is_grad_enabled(), func, *noted))
         return result
 
     def _remember(self, tensors: list[Tensor]) -> None:
@@ -61,8 +62,10 @@ class Notes(TorchDispatchMode):
             tensor.copy_(before)
 
     def again(self) -> None:
-        for func, args, kwargs, result in self.operations:
-            for place, tensor in zip(tensors_in(result), tensors_in(func(*args, **kwargs)), strict=True):
+        for grad_enabled, func, args, kwargs, result in self.operations:
+            with torch.set_grad_enabled(grad_enabled):  # an LSTM gives more back if there may be a way back
+                again = func(*args, **kwargs)
+            for place, tensor in zip(tensors_in(result), tensors_in(again), strict=True):
                 if place.data_ptr() != tensor.data_ptr():
                     place.copy_(tensor)
 

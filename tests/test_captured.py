@@ -12,8 +12,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from charrnn.training.captured import WARM_UP, CudaGraphs, graphs_of
-from charrnn.training.process import send
+from charrnn.model.device import WARM_UP, CudaGraphs, Replayed, graphs_of, send
 from charrnn.training.trainer import Trainer
 from tests.replaying import FakeGraphs
 from tests.test_trainer import make_trainer
@@ -24,6 +23,7 @@ SETTINGS = (
     *("model.dropout=0.2", "model.num_layers=2"),
 )
 WINDOWS = 12
+UNEQUAL = "what was replayed was not equal to what was done plainly"
 STEPS = 60
 
 
@@ -230,7 +230,7 @@ def test_a_number_made_while_capturing_is_found_out(graphs: FakeGraphs) -> None:
     trainer._learn = of_the_first_step(trainer)  # type: ignore[method-assign]
     trainer._captured = trainer._new_captured()
     steps(trainer)
-    assert trainer.obstacle == "a replayed step was not equal to a plain one"
+    assert trainer.obstacle == UNEQUAL
     assert graphs.replayed == 1
 
 
@@ -254,7 +254,26 @@ def test_a_replay_that_goes_wrong_changes_nothing(lost: str, graphs: FakeGraphs)
     graphs.capture = wrong  # type: ignore[method-assign]
     trainer = make_trainer(*SETTINGS)
     assert steps(trainer) == expected
-    assert trainer.obstacle == "a replayed step was not equal to a plain one"
+    assert trainer.obstacle == UNEQUAL
+
+
+@pytest.mark.parametrize(
+    ("step", "times", "equal"),
+    [(1e-3, 0, False), (1e-3, 0.98, False), (1e-3, 0.995, True), (1e-3, 1, True), (1e-3, 2, False), (1e-8, 2, True)],
+)
+def test_a_replay_has_to_change_as_much(step: float, times: float, equal: bool) -> None:
+    """However little that is of what is there, if it is more than rounding."""
+    place, graphs = torch.ones(3, dtype=torch.float64), FakeGraphs()
+
+    def add(number: float) -> None:
+        place.add_(number)
+
+    graphs.capture = lambda work: lambda: add(step * times)  # type: ignore[method-assign]
+    replayed = Replayed(lambda: add(step), lambda: [place], graphs)
+    for _ in range(WARM_UP + 1):
+        replayed()
+    assert (replayed.obstacle is None) == equal
+    assert place.tolist() == pytest.approx([1 + step * (WARM_UP + 1)] * 3)
 
 
 @pytest.mark.parametrize("good_steps", [WARM_UP, 10], ids=["the one taken both ways", "a replayed one"])

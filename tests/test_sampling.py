@@ -380,13 +380,19 @@ class TestGenerate:
         assert model.training
 
 
+def replace_choose(monkeypatch: pytest.MonkeyPatch, other: Callable[..., NDArray[np.int64]]) -> None:
+    """Of the first character and of those after it."""
+    for module in ("sampler", "stepper"):
+        monkeypatch.setattr(f"charrnn.sampling.{module}.choose", other)
+
+
 class TestGenerateBytes:
     BYTES = Vocabulary("bytes")
 
     def test_characters_appear_when_their_last_byte_does(self, monkeypatch: pytest.MonkeyPatch) -> None:
         written = "na\u00efve \U0001f600 \u4e0a"
         script = iter(written.encode())
-        monkeypatch.setattr("charrnn.sampling.sampler.choose", lambda *_: np.array([next(script)]))
+        replace_choose(monkeypatch, lambda *_: np.array([next(script)]))
         config = SamplingConfig(length=len(written.encode()))
         pieces = [piece for (piece,) in generate(make_model(256), self.BYTES, config)]
         assert [piece for piece in pieces if piece] == list(written)
@@ -399,7 +405,7 @@ class TestGenerateBytes:
             chosen.append(choose(*args).tolist())  # type: ignore[arg-type]
             return np.array(chosen[-1])
 
-        monkeypatch.setattr("charrnn.sampling.sampler.choose", watched)
+        replace_choose(monkeypatch, watched)
         found = texts(generate(make_model(256), self.BYTES, SamplingConfig(temperature=2, length=200), num=3))
         for text, ids in zip(found, zip(*chosen, strict=True), strict=True):
             assert text == bytes(ids).decode("utf-8", "replace")
@@ -415,6 +421,6 @@ class TestGenerateBytes:
     @pytest.mark.parametrize("num", [1, 2])
     def test_a_character_that_is_cut_off_at_the_end_shows(self, num: int, monkeypatch: pytest.MonkeyPatch) -> None:
         script = iter(b"ab\xe2\x82")
-        monkeypatch.setattr("charrnn.sampling.sampler.choose", lambda *_: np.array([next(script)] * num))
+        replace_choose(monkeypatch, lambda *_: np.array([next(script)] * num))
         pieces = list(generate(make_model(256), self.BYTES, SamplingConfig(length=4), num=num))
         assert pieces == [[piece] * num for piece in ("a", "b", "", "\ufffd")]

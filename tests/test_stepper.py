@@ -21,9 +21,9 @@ from charrnn.model.reference import reference_forward
 from charrnn.model.weights import Weights, aligned, make_buffer, shapes, weights_of
 from charrnn.sampling import cells, stepper
 from charrnn.sampling.cells import Product
-from charrnn.sampling.plain import PlainStepper, make_stepper
+from charrnn.sampling.plain import is_fast
 from charrnn.sampling.sampler import generate, sample_text
-from charrnn.sampling.stepper import FastReader, FastStepper, Stepper, is_light
+from charrnn.sampling.stepper import FastReader, FastStepper, is_light
 from charrnn.text.vocabulary import Vocabulary
 
 VOCAB_SIZE, HIDDEN, LENGTH = 11, 12, 300
@@ -55,7 +55,7 @@ def step_through(model: CharRNN, ids: Tensor, hidden: tuple[Tensor, ...]) -> Ten
     return all_steps(FastStepper(weights_of(model), [part.numpy() for part in hidden]), ids)
 
 
-def all_steps(stepper: Stepper, ids: Tensor) -> Tensor:
+def all_steps(stepper: FastStepper, ids: Tensor) -> Tensor:
     """(N, T, V)."""
     return torch.from_numpy(np.stack([stepper.step(column).copy() for column in ids.t().numpy()], axis=1))
 
@@ -98,12 +98,6 @@ class TestLogits:
             _, hidden = model(ids[:, :1100], model.zero_hidden(num))
         found = step_through(model, ids[:, 1100:], hidden)
         assert (found - expected[:, 1100:]).abs().max() < 1e-5
-
-    @pytest.mark.parametrize("num", [1, 2])
-    def test_both_ways_agree(self, num: int) -> None:
-        model, ids = make_model(num_layers=2), make_ids(num, 50)
-        expected = all_steps(PlainStepper(model, some_state(model, num)), ids)
-        assert (step_through(model, ids, some_state(model, num)) - expected).abs().max() < 1e-5
 
     def test_saturated_gates(self) -> None:
         model, ids = make_model(30.0), make_ids(1, 30)
@@ -151,22 +145,18 @@ class TestProduct:
 
 class TestChoice:
     def test_on_a_cpu_the_fast_way(self) -> None:
-        model = make_model()
-        assert isinstance(make_stepper(model, model.zero_hidden(1)), FastStepper)
+        assert is_fast(make_model())
 
     def test_other_numbers_the_plain_way(self) -> None:
-        model = make_model().double()
-        assert isinstance(make_stepper(model, model.zero_hidden(1)), PlainStepper)
+        assert not is_fast(make_model().double())
 
     def test_other_devices_the_plain_way(self) -> None:
-        model = make_model().to("meta")
-        assert isinstance(make_stepper(model, model.zero_hidden(1)), PlainStepper)
+        assert not is_fast(make_model().to("meta"))
 
     def test_a_huge_table_the_plain_way(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        model = make_model()
-        for room, way in ((VOCAB_SIZE * 4 * HIDDEN, FastStepper), (VOCAB_SIZE * 4 * HIDDEN - 1, PlainStepper)):
+        for room, fast in ((VOCAB_SIZE * 4 * HIDDEN, True), (VOCAB_SIZE * 4 * HIDDEN - 1, False)):
             monkeypatch.setattr(stepper, "LARGEST_TABLE", room)
-            assert type(make_stepper(model, model.zero_hidden(1))) is way
+            assert is_fast(make_model()) is fast
 
 
 VOCABULARY = Vocabulary("characters", "\nabcdefghij")
@@ -254,7 +244,7 @@ class TestFastReader:
             expected, _ = model(ids, model.zero_hidden(1))
         reader = FastReader(weights_of(model))
         first = reader.read(ids[0, :50].numpy()).copy()
-        rest = all_steps(reader.stepper(1), ids[:, 50:])
+        rest = all_steps(reader._stepper, ids[:, 50:])
         found = torch.cat([torch.from_numpy(first)[None], rest], dim=1)
         assert (found - expected[:, 49:]).abs().max() < 1e-5
 

@@ -9,6 +9,8 @@ import numpy.typing as npt
 
 from charrnn.config.schema import SamplingConfig
 
+NOT_FINITE = "the model's logits are not finite"
+
 Floats = npt.NDArray[np.float64]
 
 
@@ -28,7 +30,7 @@ def choose(
         FloatingPointError: a logit is not finite: the model itself is broken.
     """
     if not np.isfinite(logits).all():
-        raise FloatingPointError("the model's logits are not finite")
+        raise FloatingPointError(NOT_FINITE)
     worth: npt.NDArray[np.floating] = logits
     if config.temperature:
         # A race: times with rate p each, and the first one wins, which is symbol i in a share p_i of all races.

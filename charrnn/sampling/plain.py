@@ -1,18 +1,18 @@
-"""Reading and stepping by the model itself: on any device, many characters of a prompt at once.
-
-Shapes: N streams, T characters, H hidden, K layers, V vocabulary.
-"""
+"""Reading by the model itself: on any device, many characters of a prompt at once."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+
 import numpy as np
 import torch
-from torch import Tensor
 
+from charrnn.config.schema import SamplingConfig
 from charrnn.model.charrnn import CharRNN
-from charrnn.model.hidden import Hidden, expand
+from charrnn.model.hidden import expand
 from charrnn.model.weights import Array, weights_of
-from charrnn.sampling.stepper import FastStepper, Ids, Stepper, has_room_for_table
+from charrnn.sampling.blocks import draw_blocks
+from charrnn.sampling.stepper import FastStepper, Ids, draw_one_by_one, has_room_for_table
 
 PROMPT_WINDOW = 1024
 
@@ -28,48 +28,30 @@ class PlainReader:
     def read(self, ids: Ids) -> Array:
         """See ``Reader``; in windows, so that a long prompt needs little memory."""
         self._hidden = self._model.zero_hidden(1)
-        for window in _to_tensor(ids, self._model).split(PROMPT_WINDOW):
+        prompt = torch.from_numpy(ids.astype(np.int64)).to(self._model.decoder.bias.device)
+        for window in prompt.split(PROMPT_WINDOW):
             logits, self._hidden = self._model(window[None], self._hidden)
-        return _to_array(logits[:, -1])
+        last: Array = logits[:, -1].cpu().numpy()
+        return last
 
-    def stepper(self, num: int) -> Stepper:
-        """See ``Reader``."""
-        return make_stepper(self._model, expand(self._hidden, num))
+    def draw(
+        self, chosen: Ids, config: SamplingConfig, own: Sequence[np.random.Generator], count: int
+    ) -> Iterator[Ids]:
+        """See ``Reader``. Both ways draw the same up to rounding; elsewhere the model itself is faster."""
+        hidden = expand(self._hidden, len(chosen))
+        if is_fast(self._model):
+            stepper = FastStepper(weights_of(self._model), [part.numpy() for part in hidden])
+            yield from draw_one_by_one(stepper, chosen, config, own, count)
+        else:
+            yield from draw_blocks(self._model, hidden, chosen, config, own, count)
 
     def close(self) -> None:
         """See ``Reader``."""
         self._model.train(self._was_training)
 
 
-def make_stepper(model: CharRNN, hidden: Hidden) -> Stepper:
-    """Streams that go on from the state ``hidden``, each (K, N, H), without dropout.
-
-    Both ways compute the same up to rounding. Elsewhere than on a CPU the model itself is faster.
-    """
+def is_fast(model: CharRNN) -> bool:
+    """Whether ``FastStepper`` can step it, and is faster than the model."""
     weight = model.recurrent_layers[0].get_parameter("weight_hh_l0")
     is_plain = weight.device.type != "cpu" or weight.dtype != torch.float32
-    if is_plain or not has_room_for_table(model.vocab_size, len(weight)):
-        return PlainStepper(model, hidden)
-    return FastStepper(weights_of(model), [part.numpy() for part in hidden])
-
-
-class PlainStepper:
-    """The model itself, which must be in evaluation mode."""
-
-    def __init__(self, model: CharRNN, hidden: Hidden) -> None:
-        self._model, self._hidden = model, hidden
-
-    @torch.inference_mode()
-    def step(self, ids: Ids) -> Array:
-        """See ``Stepper``."""
-        logits, self._hidden = self._model(_to_tensor(ids, self._model)[:, None], self._hidden)
-        return _to_array(logits[:, -1])
-
-
-def _to_tensor(ids: Ids, model: CharRNN) -> Tensor:
-    return torch.from_numpy(ids.astype(np.int64)).to(model.decoder.bias.device)
-
-
-def _to_array(logits: Tensor) -> Array:
-    array: Array = logits.cpu().numpy()
-    return array
+    return not is_plain and has_room_for_table(model.vocab_size, len(weight))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import chain, islice
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -51,19 +52,15 @@ def _draw(
     """Draw after the ids ``start``, (T,)."""
     own = generators(seed, num)
     decoders = [vocabulary.decoder() for _ in range(num)]
-    reader, stepper = _reader(network), None
+    reader = _reader(network)
     try:
         first = reader.read(start)
-        logits = np.broadcast_to(first, (num, first.shape[1]))
-        for step in range(config.length):
-            chosen = choose(logits, config, own)
-            is_last = step + 1 == config.length
-            pieces = zip(decoders, chosen.tolist(), strict=True)
-            yield [decode(index) + (decode(None) if is_last else "") for decode, index in pieces]
-            if not is_last:
-                # Not before the first characters are out.
-                stepper = stepper or reader.stepper(num)
-                logits = stepper.step(chosen)
+        chosen = choose(np.broadcast_to(first, (num, first.shape[1])), config, own)
+        # Nothing of the others is prepared before the first characters are out.
+        others = reader.draw(chosen, config, own, config.length - 1)
+        for step, ids in enumerate(islice(chain([chosen], others), config.length), start=1):
+            pieces = zip(decoders, ids.tolist(), strict=True)
+            yield [decode(index) + (decode(None) if step == config.length else "") for decode, index in pieces]
     except FloatingPointError as error:
         raise CharRNNError(f"cannot sample: {error}; use an earlier checkpoint") from error
     finally:

@@ -9,26 +9,21 @@ Shapes: N streams, T characters, H hidden, K layers, V vocabulary, G = gates * H
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
 
+from charrnn.config.schema import SamplingConfig
 from charrnn.model.weights import STATES, Array, LayerWeights, Weights, aligned, make_buffer
 from charrnn.sampling.cells import CELLS, Layer, Product
+from charrnn.sampling.decoding import choose
 
 Ids = npt.NDArray[np.integer]
 
 LARGEST_TABLE = 2**26  # numbers: 256 MB
 LIGHT = 2**24  # numbers: 64 MB. Not measured: a GPU, if there is one, may be the faster one above
-
-
-class Stepper(Protocol):
-    """Streams of characters, with their state."""
-
-    def step(self, ids: Ids) -> Array:
-        """One more character of each stream, (N,), to the logits of the next one, (N, V), good until the next step."""
 
 
 class Reader(Protocol):
@@ -37,8 +32,18 @@ class Reader(Protocol):
     def read(self, ids: Ids) -> Array:
         """The logits after the characters of the prompt, (T,) to (1, V)."""
 
-    def stepper(self, num: int) -> Stepper:
-        """``num`` streams after the prompt that was read; for one reader once."""
+    def draw(
+        self, chosen: Ids, config: SamplingConfig, own: Sequence[np.random.Generator], count: int
+    ) -> Iterator[Ids]:
+        """Go on with N streams: ``count`` times the next id of each, (N,), once for each reader.
+
+        Args:
+            chosen: the first ids after the prompt, (N,).
+            own: the generators of the streams.
+
+        Raises:
+            FloatingPointError: while drawing, at the first logits that are not finite.
+        """
 
     def close(self) -> None:
         """Leave the network as it was."""
@@ -75,7 +80,7 @@ class FastStepper:
         self._decode = Product(matrix, signal)
 
     def step(self, ids: Ids) -> Array:
-        """See ``Stepper``."""
+        """One more character of each stream, (N,), to the logits of the next one, (N, V), good until the next step."""
         # Ids are known to be good: "clip" only keeps numpy from filling a buffer of its own first.
         np.take(self._table, ids, axis=0, out=self._row, mode="clip")
         with np.errstate(all="ignore"):  # what is not finite is seen in the logits
@@ -85,6 +90,15 @@ class FastStepper:
             logits = self._decode()
         logits += self._bias
         return logits
+
+
+def draw_one_by_one(
+    stepper: FastStepper, chosen: Ids, config: SamplingConfig, own: Sequence[np.random.Generator], count: int
+) -> Iterator[Ids]:
+    """See ``Reader.draw``."""
+    for _ in range(count):
+        chosen = choose(stepper.step(chosen), config, own)
+        yield chosen
 
 
 class FastReader:
@@ -101,10 +115,11 @@ class FastReader:
             logits = self._stepper.step(ids[index : index + 1])
         return logits
 
-    def stepper(self, num: int) -> Stepper:
+    def draw(
+        self, chosen: Ids, config: SamplingConfig, own: Sequence[np.random.Generator], count: int
+    ) -> Iterator[Ids]:
         """See ``Reader``; only for one stream."""
-        assert num == 1
-        return self._stepper
+        return draw_one_by_one(self._stepper, chosen, config, own, count)
 
     def close(self) -> None:
         """See ``Reader``."""

@@ -15,6 +15,7 @@ import torch
 
 from charrnn.config.schema import HIGHEST_LR, TrainingConfig
 from charrnn.errors import UsageError
+from charrnn.model.device import kept_generators
 from charrnn.runs.checkpoint import State
 from charrnn.runs.metrics import without_nan
 from charrnn.studies import Advanced
@@ -30,7 +31,6 @@ from charrnn.studies.recommendation import (
 )
 from charrnn.studies.sweep import Band, Sweep, band, exponential_rates, start_error, suggestions, sweep
 from charrnn.studies.trials import Trial, trial, trial_config
-from charrnn.training.process import kept_generators
 from charrnn.training.session import Session
 from charrnn.training.trainer import Trainer
 

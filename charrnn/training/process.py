@@ -5,10 +5,9 @@ from __future__ import annotations
 import ctypes
 import sys
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 
 import torch
-from torch import Tensor
 
 # Numbers of options from glibc's <malloc.h>.
 M_TRIM_THRESHOLD = -1
@@ -39,19 +38,6 @@ def lent_process() -> Iterator[None]:
     finally:
         torch.set_num_threads(threads)
         torch.set_flush_denormal(flushed)
-
-
-def kept_generators(device: torch.device) -> AbstractContextManager[None]:
-    """Within it torch may draw what it likes: afterwards its generators are as they were, on the CPU and the device."""
-    return torch.random.fork_rng([device] if device.type == "cuda" else [])
-
-
-def send(tensor: Tensor, device: torch.device) -> Tensor:
-    """A tensor of the CPU on a device, without waiting for what the device was asked before: from pinned memory, and in
-    one piece, or torch would first copy it to memory that is not pinned (aten/src/ATen/native/cuda/Copy.cu)."""
-    if device.type != "cuda":
-        return tensor.to(device)
-    return tensor.contiguous().pin_memory().to(device, non_blocking=True)
 
 
 def _keep_freed_memory() -> None:

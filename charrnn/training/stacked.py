@@ -19,12 +19,12 @@ from torch import Tensor
 
 from charrnn.config.schema import Config, ModelConfig, TrainingConfig
 from charrnn.model.charrnn import CharRNN
+from charrnn.model.device import send
 from charrnn.model.hidden import Hidden
 from charrnn.model.stacked import StackedCharRNN
 from charrnn.text.encoded import Ids
 from charrnn.training.optimizers import set_lr
 from charrnn.training.precision import choose_device, choose_precision
-from charrnn.training.process import send
 from charrnn.training.stacked_optimizers import StackedOptimizer
 from charrnn.training.trainer import StepStats, Trainer
 

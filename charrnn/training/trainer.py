@@ -14,11 +14,12 @@ from torch import Tensor, nn
 
 from charrnn.config.schema import ModelConfig, TrainingConfig
 from charrnn.model.charrnn import CharRNN, cross_entropy
+from charrnn.model.device import graphs_of, send
 from charrnn.model.hidden import Hidden, detach, keep_streams
 from charrnn.text.baselines import shares
 from charrnn.text.encoded import Ids
 from charrnn.text.streams import Streams, saved_count
-from charrnn.training.captured import CapturedStep, Taken, graphs_of
+from charrnn.training.captured import CapturedStep, Taken
 from charrnn.training.observation import Observation, Observer
 from charrnn.training.optimizers import (
     load_optimizer_state,
@@ -28,7 +29,6 @@ from charrnn.training.optimizers import (
     skip_step_if,
 )
 from charrnn.training.precision import choose_device, choose_precision
-from charrnn.training.process import send
 
 
 @dataclass(frozen=True)

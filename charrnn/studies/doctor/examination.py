@@ -11,6 +11,7 @@ from typing import Any
 
 from charrnn.config.schema import Config
 from charrnn.errors import UsageError
+from charrnn.model.device import kept_generators
 from charrnn.runs.directory import RunFolder
 from charrnn.runs.history import History, read_history
 from charrnn.runs.keeping import newest_whole
@@ -29,7 +30,6 @@ from charrnn.studies.doctor.rules import RULES, ask_rules
 from charrnn.studies.doctor.trials import Lab, memorise, run_trials, untrained
 from charrnn.studies.trials import quick_loss
 from charrnn.text.places import Places
-from charrnn.training.process import kept_generators
 from charrnn.training.session import Session, config_in, restore_session
 
 FEWEST_CHARACTERS = 8

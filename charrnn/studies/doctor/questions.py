@@ -14,11 +14,11 @@ from typing import Any
 
 from charrnn.config.schema import Config
 from charrnn.errors import UsageError
+from charrnn.model.device import kept_generators
 from charrnn.studies import Advanced
 from charrnn.studies.doctor.trials import Lab
 from charrnn.studies.trials import Trial
 from charrnn.training.precision import choose_precision
-from charrnn.training.process import kept_generators
 
 SEEDS = 5
 # Student's t, 97.5 %, four degrees of freedom: one less than the seeds.
