@@ -17,7 +17,7 @@ from charrnn.training.precision import choose_device, choose_precision, has_bf16
 from charrnn.training.session import new_session
 from charrnn.training.trainer import StepStats, Trainer
 from tests.conftest import make_config
-from tests.helpers import needs_bf16_lstm
+from tests.helpers import differences, needs_bf16_lstm
 
 PLAIN = ("model.dropout=0", "training.random_seq_len=false", "training.state_reset=0")
 
@@ -122,6 +122,16 @@ def test_a_step_that_is_not_finite_changes_no_parameter() -> None:
     stats = trainer.step(0.01)
     assert not torch.isfinite(stats.grad_norm)
     assert all(torch.equal(a, b) for a, b in zip(before, trainer.model.parameters(), strict=True))
+
+
+def test_nor_does_it_where_it_is_the_first_of_sgd() -> None:
+    """torch makes the buffers of momentum in the first step, and leaves them as memory was where that is skipped."""
+    trainer, twin = (make_trainer(*PLAIN, "training.optimizer=sgd") for _ in range(2))
+    state = twin.state_dict()
+    trainer.hidden = tuple(tensor * float("nan") for tensor in trainer.hidden)
+    trainer.streams.position = 5  # not where a pass begins, or the state would be zero
+    assert not torch.isfinite(trainer.step(0.01).grad_norm)
+    assert differences(state["optimizer"]["state"], trainer.state_dict()["optimizer"]["state"]) == []
 
 
 def test_no_clipping_leaves_the_gradient_alone() -> None:

@@ -41,7 +41,10 @@ def make_optimizer(
         settings["momentum"] = config.momentum
     else:
         settings |= {"betas": config.betas, "capturable": captured}
-    return {"sgd": SGD, "adam": Adam, "adamw": AdamW}[config.optimizer](parameters, **settings)
+    optimizer = {"sgd": SGD, "adam": Adam, "adamw": AdamW}[config.optimizer](parameters, **settings)
+    if settings.get("momentum"):  # a first step that is skipped would leave a buffer of torch's own as memory was
+        optimizer.state.update((one, {"momentum_buffer": torch.zeros_like(one)}) for one in parameters)
+    return optimizer
 
 
 def set_lr(optimizer: torch.optim.Optimizer, lr: float) -> None:
