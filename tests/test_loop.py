@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from itertools import pairwise
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 from unittest.mock import patch
 
 import pytest
@@ -18,12 +20,15 @@ from charrnn.runs.keeping import newest_whole
 from charrnn.runs.metrics import read_metrics
 from charrnn.runs.saved import load_model
 from charrnn.text.places import Places
+from charrnn.training import loop as loop_module
 from charrnn.training.evaluation import evaluate
+from charrnn.training.look import validation_loss
 from charrnn.training.loop import Outcome
 from charrnn.training.schedules import learning_rate
 from charrnn.training.session import new_session, resume_session
+from charrnn.training.trainer import StepStats, Trainer
 from tests.conftest import make_config
-from tests.helpers import LOG_KEYS, OBSERVED_KEYS, begin, train
+from tests.helpers import LOG_KEYS, OBSERVED_KEYS, begin, resumed, train
 
 
 def test_cadence_of_logs_and_evaluations(small_config: Config, places: Places) -> None:
@@ -156,6 +161,46 @@ def test_divergence_stops_with_the_last_good_checkpoint_intact(
     saved = read_checkpoint(session.folder.last)
     assert saved["trainer"]["steps"] == 30
     assert all(bool(torch.isfinite(tensor).all()) for tensor in saved["trainer"]["model"].values())
+
+
+def test_an_end_in_the_last_evaluation_is_in_the_log(small_config: Config, places: Places) -> None:
+    session = begin(small_config, places)
+    looks = iter(range(10))
+    assert train(session, lambda: session.trainer.steps == 40 and next(looks) > 1) is Outcome.INTERRUPTED
+    assert session.folder is not None
+    last = list(read_metrics(session.folder.metrics))[-1]
+    assert (last["step"], last.get("interrupted"), session.score.finished) == (40, True, False)
+
+
+def test_no_time_of_an_evaluation_counts_for_speed(
+    small_config: Config, places: Places, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It takes 100 seconds, a step takes one: nor in a run that goes on from the best checkpoint, saved within."""
+    now = 0.0
+
+    def a_step(trainer: Trainer, *args: Any, **more: Any) -> StepStats:
+        nonlocal now
+        now += 1
+        return step(trainer, *args, **more)
+
+    def an_evaluation(*args: Any) -> float | None:
+        nonlocal now
+        now += 100
+        return validation_loss(*args)
+
+    step = Trainer.step
+    monkeypatch.setattr(loop_module, "clock", SimpleNamespace(now=lambda: now))
+    monkeypatch.setattr(loop_module, "validation_loss", an_evaluation)
+    monkeypatch.setattr(Trainer, "step", a_step)
+    session = begin(revise_config(small_config, ["training.random_seq_len=false"]), places)
+    train(session, lambda: session.trainer.steps == 25)
+    folder = session.folder
+    assert folder is not None
+    folder.last.unlink()
+    again = resumed(folder.path, places, session.config)
+    assert (again.trainer.steps, train(again)) == (20, Outcome.LIMIT)
+    speeds = [row["chars_per_sec"] for row in read_metrics(folder.metrics) if "chars_per_sec" in row]
+    assert len(set(speeds[:3])) == 1
 
 
 def test_run_folder_says_which_text_it_used(small_config: Config, places: Places, text_file: Path) -> None:

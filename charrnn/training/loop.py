@@ -92,7 +92,7 @@ class Loop:
             outcome = yield from self._train()
             if self._trouble is not None:
                 raise CharRNNError(self._unsaved(self._trouble))
-        return outcome if self.session.score.finished else Outcome.INTERRUPTED
+        return outcome
 
     def _open_logs(self, stack: ExitStack) -> None:
         score = self.session.score
@@ -111,8 +111,8 @@ class Loop:
                 self._log_and_evaluate()  # a run stopped just before its evaluation makes it up
                 while (outcome := self._ending()) is None:
                     yield from self._step()
-                if outcome is not Outcome.INTERRUPTED:
-                    self._finish()
+                if outcome is not Outcome.INTERRUPTED and not self._finish():
+                    outcome = Outcome.INTERRUPTED
                 self._save()
                 if outcome is Outcome.INTERRUPTED:  # for whoever reads the log: the checkpoint does not know of it
                     self._append(self.metrics, json_line({**self._position(), "interrupted": True}))
@@ -150,20 +150,19 @@ class Loop:
         if steps % run.eval_every == 0 and not evaluated and session.progress < 1:
             self._evaluate(final=False)
 
-    def _read_clock(self) -> None:
-        now = clock.now()
-        self.session.score.seconds += now - self._clock
+    def _read_clock(self, training: bool = True) -> None:
+        """Count the time since the last call; what was no ``training`` does not make characters per second fewer."""
+        score, now = self.session.score, clock.now()
+        score.seconds += now - self._clock
+        score.logged_at += 0.0 if training else now - self._clock
         self._clock = now
 
     @contextmanager
     def _not_training(self) -> Iterator[None]:
         """Keep what is done inside out of the characters per second."""
-        score = self.session.score
         self._read_clock()
-        before = score.seconds
         yield
-        self._read_clock()
-        score.logged_at += score.seconds - before
+        self._read_clock(training=False)
 
     def _log(self) -> None:
         """Write the statistics of the interval that ends here, and start the next."""
@@ -193,7 +192,7 @@ class Loop:
             val_loss = losses["val_loss"]
             if val_loss is None or None in losses.values():
                 return  # interrupted: as if it had not been begun
-            self._read_clock()
+            self._read_clock(training=False)  # also in the checkpoint that may be written below
             sample = sample_of(self.session) if math.isfinite(val_loss) else None
             if sample is None:
                 self._append(self.metrics, json_line({**self._position(), "val_loss": None}))
@@ -207,12 +206,13 @@ class Loop:
                 self._write_checkpoint(self.keeper.save_best)
             self.reporter.evaluated(row)
 
-    def _finish(self) -> None:
-        """The last log line and the last evaluation, if they are not written already."""
+    def _finish(self) -> bool:
+        """The last log line and the last evaluation, if they are not written already; False if interrupted in it."""
         if self.session.meter.characters:
             self._log()
         if not self.session.score.finished:
             self._evaluate(final=True)
+        return self.session.score.finished
 
     def _refuse_non_finite(self, whole_state: bool = False) -> None:
         """Raise ``DivergedError`` for any loss or norm, or with ``whole_state`` any weight, that is not a number."""
