@@ -122,11 +122,12 @@ def test_a_model_that_knows_nothing_scores_ln_v(ids: np.ndarray) -> None:
     assert result.nats_per_char == pytest.approx(math.log(VOCAB))
 
 
-def test_it_leaves_the_model_and_the_random_state_as_they_were(model: CharRNN, ids: np.ndarray) -> None:
-    model.train()
+@pytest.mark.parametrize("training", [True, False])
+def test_it_leaves_the_model_and_the_random_state_as_they_were(training: bool, model: CharRNN, ids: np.ndarray) -> None:
+    model.train(training)
     before, random_state = {k: v.clone() for k, v in model.state_dict().items()}, torch.get_rng_state()
     evaluate(model, ids, (500, 900), FP32)
-    assert model.training
+    assert model.training == training
     assert torch.equal(torch.get_rng_state(), random_state)
     assert all(torch.equal(before[name], tensor) for name, tensor in model.state_dict().items())
 

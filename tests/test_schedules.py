@@ -76,6 +76,12 @@ def test_triangular2(cycles: int, min_lr: float) -> None:
     assert ours == pytest.approx(oracle, rel=1e-6, abs=1e-12)
 
 
+def test_no_drop_is_late_by_rounding() -> None:
+    """1 / 49 * 49 is a little less than 1."""
+    config = TrainingConfig(max_steps=49, lr=LR, schedule="step", step_drops=48)
+    assert learning_rate(config, 1, 1 / 49) == pytest.approx(0.1 * LR)
+
+
 @pytest.mark.parametrize("schedule", list(SHAPES))
 def test_warm_up_multiplies_every_shape(schedule: str) -> None:
     plain = our_rates(schedule, STEPS, STEPS)

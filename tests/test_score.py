@@ -18,6 +18,14 @@ def test_read_back(score: Score) -> None:
     assert score_from(score.to_dict()) == score
 
 
+def test_no_loss_of_another_text_is_left() -> None:
+    score = score_from(FULL.to_dict())
+    score.forget_best()
+    assert score.val_loss_at(FULL.last_evaluation) is None
+    assert score.evaluations_since_best == 0
+    assert score.record(60, 2 * 7.55e21), "the first on this one is the best"
+
+
 @pytest.mark.parametrize("name", list(Score().to_dict()))
 @pytest.mark.parametrize("value", ["1", [1], math.nan, math.inf, -math.inf, 10**400, None])
 def test_what_is_none(name: str, value: Any) -> None:

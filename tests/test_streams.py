@@ -154,6 +154,13 @@ def test_resumed_anywhere_it_goes_on_the_same(length: int, count: int, window: i
         assert_same(windows[i:], [as_arrays(resumed, generator) for _ in windows[i:]])
 
 
+def test_resumed_behind_the_end_of_a_shorter_text_a_pass_begins() -> None:
+    streams = Streams(numbered(21), 2, 5)
+    streams.load_state_dict({"position": 13, "epoch": 1})
+    assert (streams.at_start, streams.epochs_done) == (True, 2.0)
+    assert_same([as_arrays(streams, seeded())], [as_arrays(Streams(numbered(21), 2, 5), seeded())])
+
+
 def test_looking_ahead_moves_nothing() -> None:
     streams = Streams(np.arange(100, dtype=np.uint8), 3, 10)
     generator = torch.Generator()
