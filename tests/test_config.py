@@ -105,6 +105,7 @@ class TestPlaces:
         )
 
     def test_rule_between_fields_is_placed_at_the_section(self) -> None:
+        assert load(HEAD + "  lr: 1e-3\n  min_lr: 1e-3\n").training.min_lr == 1e-3, "equal is in order"
         assert problem(HEAD + "  lr: 1e-3\n  min_lr: 0.1\n") == "c.yaml:3:1: training: min_lr (0.1) is above lr (0.001)"
 
     def test_missing_source_and_missing_section(self) -> None:

@@ -21,6 +21,7 @@ from charrnn.runs.metrics import read_metrics
 from charrnn.runs.saved import load_model
 from charrnn.text.places import Places
 from charrnn.training import loop as loop_module
+from charrnn.training.dry_run import TIMED_STEPS, dry_run
 from charrnn.training.evaluation import evaluate
 from charrnn.training.look import validation_loss
 from charrnn.training.loop import Outcome
@@ -201,6 +202,15 @@ def test_no_time_of_an_evaluation_counts_for_speed(
     assert (again.trainer.steps, train(again)) == (20, Outcome.LIMIT)
     speeds = [row["chars_per_sec"] for row in read_metrics(folder.metrics) if "chars_per_sec" in row]
     assert len(set(speeds[:3])) == 1
+
+
+def test_a_look_before_foretells_the_time(small_config: Config, places: Places) -> None:
+    """Two seconds a step, as ``dry_run`` times them; ``max_time`` ends it before step 40."""
+    for limit, seconds in (("max_steps=40", 80), ("max_time=30s", 30)):
+        config = revise_config(small_config, ["training.random_seq_len=false", f"training.{limit}"])
+        with patch("time.perf_counter", side_effect=[0.0, 2.0 * TIMED_STEPS]):
+            found = dry_run(new_session(config, places))
+        assert (found["estimated_seconds"], found["characters_per_step"], found["chars_per_sec"]) == (seconds, 40, 20)
 
 
 def test_run_folder_says_which_text_it_used(small_config: Config, places: Places, text_file: Path) -> None:

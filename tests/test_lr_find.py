@@ -205,12 +205,12 @@ class TestWhatItMeasures:
             values = {"seed": one.seed, "lr": one.lr, "warmup_steps": 3}
             training = config.training.model_copy(update=values)
             trainer = Trainer(text.train_ids, len(text.vocabulary), config.model, training)
-            for step in range(30):
-                trainer.step(learning_rate(training, step, step / 30))
+            losses = [trainer.step(learning_rate(training, step, step / 30)).loss.item() for step in range(30)]
             span = text.spans["val"]
             score = evaluate(trainer.model, text.ids, span, trainer.precision, max_characters=EVAL_CHARACTERS)
             assert score is not None
             assert (one.val_loss, one.diverged) == (score.nats_per_char, None)
+            assert one.train_loss == pytest.approx(sum(losses[-7:]) / 7), "over its last quarter"
         assert {one.seed for one in found.trials} == {5, 6}
 
     def test_the_trials_are_around_a_tenth_of_where_the_sweep_is_best(self, answered: Finding) -> None:
