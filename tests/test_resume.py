@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -162,6 +163,17 @@ def test_a_finished_run_is_finished_until_its_limit_is_raised(golden: Session, p
     assert not session.score.finished
     assert train(session) is Outcome.LIMIT
     assert session.trainer.steps == 50
+
+
+def test_what_was_changed_is_saved_before_the_first_step(small_config: Config, places: Places) -> None:
+    """Whoever is killed behind it goes on, or back, with the new settings."""
+    first = begin(small_config, places)
+    train(first, stop_at(first, 20))
+    assert first.folder is not None
+    slower = revise_config(small_config, ["training.lr=1e-3"])
+    with closing(Loop(resumed(first.folder.path, places, slower), Silent(), never).steps()) as steps:
+        next(steps)
+        assert read_checkpoint(first.folder.last)["config"]["training"]["lr"] == 1e-3
 
 
 @pytest.mark.parametrize("change", ["model.hidden_size=9", "training.batch_size=5", "training.optimizer=sgd"])
