@@ -21,6 +21,7 @@ Errors are ``charrnn.CharRNNError`` with a message that says what to do; warning
 
 from __future__ import annotations
 
+import os
 import warnings
 from collections.abc import Mapping
 from contextlib import ExitStack
@@ -42,7 +43,7 @@ from charrnn.runs.saved import SavedModel, load_model
 from charrnn.sampling.sampler import generate
 from charrnn.text.places import Places
 from charrnn.text.vocabulary import OnUnknown
-from charrnn.training.courtesy import Courtesy
+from charrnn.training.courtesy import courtesy
 from charrnn.training.evaluation import evaluate
 from charrnn.training.loop import Loop
 from charrnn.training.notebook import NotebookReporter, StopButton
@@ -105,7 +106,7 @@ def train(
     refuse_unwritable(Path(checked.run.out))
     with ExitStack() as stack:
         stack.enter_context(lent_process())
-        stack.enter_context(Courtesy())
+        stack.enter_context(courtesy(os.environ))
         session = new_session(checked, Places.from_environment())
         session.origin = origin
         folder = start_run(session, stem or name_from(session.text.name))
@@ -137,7 +138,7 @@ def resume(
     """
     path = _path(run)
     folder = folder_of(path)
-    with FolderLock(folder), lent_process(), Courtesy():
+    with FolderLock(folder), lent_process(), courtesy(os.environ):
         found = find_state(folder, path)
         for problem in found.damaged:
             warnings.warn(f"{problem}; going on from {found.file.name}", stacklevel=2)

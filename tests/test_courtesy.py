@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
 import torch
 
-from charrnn.cli import _openmp
+import charrnn
 from charrnn.training import courtesy
 from charrnn.training.courtesy import Courtesy, SecondTeam, loaded_libgomp
 from charrnn.training.load import Load, read_text
+from tests import command_line
 
 MAPS = """\
 55f0-55f1 r--p 00000000 fd:00 1 /usr/bin/python3.11
@@ -136,10 +136,20 @@ def test_without_libgomp_nothing_happens(monkeypatch: pytest.MonkeyPatch) -> Non
     SecondTeam(4).close()
 
 
-@pytest.mark.parametrize("setting", ["GOMP_SPINCOUNT", "OMP_WAIT_POLICY"])
-def test_the_user_knows_better(setting: str, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("setting", ["GOMP_SPINCOUNT", "OMP_WAIT_POLICY", None])
+def test_the_user_knows_better(setting: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY"):
         monkeypatch.delenv(name, raising=False)
-    assert isinstance(_openmp.courtesy(), Courtesy)
-    monkeypatch.setenv(setting, "7")
-    assert isinstance(_openmp.courtesy(), nullcontext)
+    if setting is not None:
+        monkeypatch.setenv(setting, "7")
+    watches: list[Courtesy] = []
+
+    def enter(watch: Courtesy) -> None:
+        watches.append(watch)
+
+    monkeypatch.setattr(Courtesy, "__enter__", enter)
+    monkeypatch.setattr(Courtesy, "__exit__", lambda *_: None)
+    assert command_line.run("train", "--config", "counting.yaml", "--set", "training.max_steps=1").code == 0
+    run = charrnn.train("counting", settings={"training.max_steps": 1}, progress=False)
+    charrnn.resume(run, settings={"training.max_steps": 2}, progress=False)
+    assert len(watches) == (0 if setting else 3)

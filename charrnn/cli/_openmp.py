@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import os
 import time
-from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
+
+from charrnn.training.courtesy import spinning_is_open
 
 SHORT_SPIN = "2000"
 SAMPLES = 10
@@ -17,34 +18,23 @@ SAMPLE_SECONDS = 0.005
 
 
 def tune_openmp() -> None:
-    """Limit the spinning where others are at work. Call before torch is imported: OpenMP reads the setting then."""
-    if _is_left_to_us() and _others_are_running():
+    """Limit the spinning where others are at work. Call before torch is imported: OpenMP reads the setting then.
+
+    For short work; a training looks again and again (``charrnn.training.courtesy``).
+    """
+    if spinning_is_open(os.environ) and _others_are_running():
         spin_briefly()
 
 
 def spin_briefly() -> None:
     """The same without looking: for many trainings at once. A setting of the user's own is left as it is."""
-    if _is_left_to_us():
+    if spinning_is_open(os.environ):
         os.environ["GOMP_SPINCOUNT"] = SHORT_SPIN
-
-
-def courtesy() -> AbstractContextManager[object]:
-    """Spin only while no other program wants the cores, whenever it comes; instead of ``tune_openmp`` for long work.
-
-    Enter it once torch is imported. A setting of the user's own is left as it is.
-    """
-    from charrnn.training.courtesy import Courtesy
-
-    return Courtesy() if _is_left_to_us() else nullcontext()
 
 
 def threads_are_open() -> bool:
     """Whether the user has left the number of threads to us."""
     return not os.environ.get("OMP_NUM_THREADS")
-
-
-def _is_left_to_us() -> bool:
-    return "GOMP_SPINCOUNT" not in os.environ and "OMP_WAIT_POLICY" not in os.environ
 
 
 def _others_are_running() -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -13,11 +14,12 @@ import click
 from charrnn.cli._account import conclude, describe, show_dry_run
 from charrnn.cli._choice import Request
 from charrnn.cli._complete import checkpoints, folders
-from charrnn.cli._openmp import courtesy, threads_are_open
+from charrnn.cli._openmp import threads_are_open
 from charrnn.cli._options import config_option, data_option, device_option, overrides, set_option
 from charrnn.cli._ranks import SharedInterrupts, leading, other_ranks
 from charrnn.cli._terminal import TerminalReporter, format_seconds, no_live_view, say, warn
 from charrnn.errors import Interrupted, UsageError
+from charrnn.training.courtesy import courtesy
 
 if TYPE_CHECKING:
     from charrnn.cli._live import LiveReporter
@@ -124,7 +126,7 @@ def _new(
     from charrnn.text.places import Places, scratch_places
     from charrnn.training.session import start_run
 
-    locks.enter_context(courtesy())
+    locks.enter_context(courtesy(os.environ))
     if dry_run:
         with scratch_places(Places.from_environment()) as places:
             show_dry_run(make(places, threads_are_open(), ranks))
@@ -185,7 +187,7 @@ def _resumed(
 
     folder = folder_of(path)
     locks.enter_context(FolderLock(folder))
-    locks.enter_context(courtesy())
+    locks.enter_context(courtesy(os.environ))
     found = find_state(folder, path)
     for problem in found.damaged:
         warn(problem)

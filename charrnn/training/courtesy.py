@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import ctypes
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from types import TracebackType
 
 from charrnn.training.load import Load, read_load, read_text, usable_cores
@@ -20,6 +21,19 @@ LOOK_SECONDS = 1.0
 A_NEIGHBOUR = 0.25  # of a core that others use, or more: a clock's ticks are no neighbour
 CROWDED = 0.6  # of all cores at work, or more: else others find a free one
 QUIET_LOOKS = 3  # in a row, before the threads may spin again
+
+
+def spinning_is_open(environment: Mapping[str, str]) -> bool:
+    """Whether the user has left it to us how long threads spin."""
+    return "GOMP_SPINCOUNT" not in environment and "OMP_WAIT_POLICY" not in environment
+
+
+def courtesy(environment: Mapping[str, str]) -> AbstractContextManager[object]:
+    """Spin only while no other program wants the cores, whenever it comes. Enter it once torch is imported.
+
+    A setting of the user's own is left as it is.
+    """
+    return Courtesy() if spinning_is_open(environment) else nullcontext()
 
 
 class Courtesy:
