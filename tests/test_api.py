@@ -252,6 +252,23 @@ def test_metrics_are_a_plain_table(run: Run) -> None:
     assert [len(text) for _, text in run.samples] == [20, 20]
 
 
+def test_a_notebook_shows_a_run_as_a_line(run: Run) -> None:
+    assert run.best is not None
+    best = f"best val_loss {run.best['val_loss']:.4g} at step {run.best['step']}"
+    assert repr(run) == f"Run('runs/cats', done, {run.config.model.shape}, {best})"
+    (run.path / "metrics.jsonl").unlink()
+    assert repr(charrnn.read_run(run.path)) == f"Run('runs/cats', interrupted, {run.config.model.shape})"
+
+
+def test_paths_may_be_strings(run: Run) -> None:
+    assert charrnn.read_run(str(run.path)) == run
+    assert list(charrnn.read_metrics(f"{run.path}/metrics.jsonl")) == run.metrics
+    assert charrnn.load_config(f"{run.path}/config.yaml") == run.config
+    assert charrnn.load_model(str(run.path), torch.device("cpu")).steps == charrnn.load(run).steps
+    with pytest.raises(CheckpointError, match="nowhere: no such"):
+        charrnn.read_run("nowhere")
+
+
 def test_progress_is_shown_or_not(small_config: Config, capsys: pytest.CaptureFixture[str]) -> None:
     charrnn.train(small_config, progress=False)
     assert capsys.readouterr() == ("", "")

@@ -31,13 +31,15 @@ from charrnn.errors import ConfigError
 BETTER_SAID_BY_THE_FIELD = {"string_pattern_mismatch", "string_too_short", "too_short", "too_long", "model_type"}
 
 
-def load_config(file: Path | None, assignments: Iterable[str] = (), options: Iterable[NamedOverride] = ()) -> Config:
+def load_config(
+    file: str | Path | None, assignments: Iterable[str] = (), options: Iterable[NamedOverride] = ()
+) -> Config:
     """Read ``file`` (None: start from the defaults), apply ``--set`` assignments, then options; check it all.
 
     Raises:
         ConfigError: with every problem found, each located.
     """
-    settings = read_settings(read_config_text(file), str(file)) if file else Settings()
+    settings = read_settings(read_config_text(Path(file)), str(file)) if file else Settings()
     return build_config(overridden(settings, assignments, options))
 
 

@@ -64,7 +64,7 @@ def without_nan(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def read_metrics(path: Path, length: int | None = None) -> Iterator[Row]:
+def read_metrics(path: str | Path, length: int | None = None) -> Iterator[Row]:
     """The rows of a metrics file, also while it is being written: an unfinished last line is left out.
 
     Args:
@@ -74,7 +74,7 @@ def read_metrics(path: Path, length: int | None = None) -> Iterator[Row]:
         CheckpointError: a line is damaged.
     """
     end = 0
-    with path.open("rb") as file:
+    with Path(path).open("rb") as file:
         for number, line in enumerate(_whole_lines(file), start=1):
             end += len(line)
             if length is None or end <= length:

@@ -38,6 +38,11 @@ class Run:
     metrics: list[Row]
     locked: bool
 
+    def __repr__(self) -> str:
+        """A line: a notebook would show all rows of metrics."""
+        best = f", best val_loss {self.best['val_loss']:.4g} at step {self.best['step']}" if self.best else ""
+        return f"Run('{self.path}', {self.state}, {self.config.model.shape}{best})"
+
     @cached_property
     def settings(self) -> dict[str, Any]:
         """The config by dotted names: ``{"model.cell": "lstm", ...}``."""
@@ -121,13 +126,14 @@ def refuse_twice(paths: Iterable[Path]) -> None:
         seen.add(path.resolve())
 
 
-def read_run(path: Path) -> Run:
+def read_run(path: str | Path) -> Run:
     """The run in a folder.
 
     Raises:
         CheckpointError: there is none, or a file in it is damaged.
         ConfigError: its config is not one of this version.
     """
+    path = Path(path)
     with reading(path):
         folder = RunFolder(path)
         if not folder.config.exists():

@@ -52,7 +52,7 @@ class SavedWeights(Saved):
     weights: Weights
 
 
-def load_model(path: Path, device: torch.device) -> SavedModel:
+def load_model(path: str | Path, device: torch.device) -> SavedModel:
     """The model in a checkpoint file, a run folder or a folder that was exported, in evaluation mode.
 
     Raises:
@@ -60,7 +60,7 @@ def load_model(path: Path, device: torch.device) -> SavedModel:
     """
     from charrnn.model.charrnn import CharRNN
 
-    file, state = _read(path, as_tensors)
+    file, state = _read(Path(path), as_tensors)
     with understanding(file):
         saved = _saved(file, state)
         model = CharRNN(len(saved.vocabulary), saved.config.model)
