@@ -156,6 +156,11 @@ class TestHelp:
         assert command.help
         assert [p.name for p in command.params if isinstance(p, click.Option) and not p.help] == []
 
+    @pytest.mark.parametrize("words", [(), ("config",), ("corpus",), ("plot",), ("runs",)])
+    def test_a_list_of_commands_cuts_no_sentence(self, words: tuple[str, ...]) -> None:
+        listed = done(*words, "--help").out.split("Commands:")[1]
+        assert "..." not in listed.replace("RUN...", "")
+
     @pytest.mark.parametrize("name", sorted(cli.commands))
     def test_the_readme_names_every_command(self, name: str) -> None:
         assert re.search(rf"charrnn {name}\b", (ROOT / "README.md").read_text())

@@ -36,7 +36,7 @@ def ls() -> None:
         click.echo(f"{name:12} {known.description}")
 
 
-@corpus.command()
+@corpus.command(short_help="Find a named corpus, and print where it is.")
 @click.argument("name", shell_complete=corpus_names)
 def fetch(name: str) -> None:
     """Find a named corpus, downloading it once where needed, and print where it is.
@@ -53,7 +53,7 @@ def fetch(name: str) -> None:
     click.echo(parts[0].name if len(parts) == 1 else f"{len(parts)} files, the first {parts[0].name}")
 
 
-@corpus.command()
+@corpus.command(short_help="Size, characters, splits and n-gram entropies.")
 @click.argument("source", shell_complete=corpora)
 @set_option("How the text is read: corpus.encoding=latin-1 (also corpus.glob, corpus.vocabulary, ...).")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
