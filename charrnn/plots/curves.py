@@ -192,7 +192,7 @@ def _norms(axis: Axes, runs: Sequence[Run], average: int | None) -> None:
     for clip in clips:
         axis.axhline(clip, color=GREY, linestyle="--", linewidth=1, label=f"grad_clip {clip:g}")
         axis.annotate(
-            f"grad_clip {clip:g}", (1, clip), (0, 2), xycoords=axis.get_yaxis_transform(), textcoords="offset points",
+            f"grad_clip {clip:g}", (1, clip), (0, 4), xycoords=axis.get_yaxis_transform(), textcoords="offset points",
             ha="right", fontsize="small", color=GREY,
         )  # fmt: skip
     highest_of_all = [y for run in runs for _, y in _series(run.metrics, "grad_norm_p99")]
