@@ -33,7 +33,7 @@ PATHS = {
 }
 
 
-def set_option(use: str = "Override a setting: training.lr=2e-3.") -> Callable[[Command], Command]:
+def set_option(use: str = "Override a setting: training.lr=2e-3; repeatable.") -> Callable[[Command], Command]:
     """``--set section.key=value``, repeatable; ``use`` is its help."""
     return click.option(
         "--set",

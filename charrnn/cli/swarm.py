@@ -44,7 +44,7 @@ BATCHED = ("auto", "yes", "no")
     multiple=True,
     metavar="KEY=VALUES",
     shell_complete=settings,
-    help="What to vary: training.lr=2e-3,1e-2 or training.lr=1e-4..1e-1:log:7; several at once in quotes.",
+    help="What to vary: training.lr=2e-3,1e-2 or training.lr=1e-4..1e-1:log:7; several at once in quotes; repeatable.",
 )
 @click.option("--space", type=click.Path(path_type=Path), metavar="FILE", help="The same, from a YAML file.")
 @click.option("--seeds", type=click.IntRange(1, 100_000), help=f"Bees per combination; default: {DEFAULT_SEEDS}.")
