@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import signal
 import stat
-import time
 from contextlib import suppress
 from types import FrameType
 
@@ -38,19 +37,12 @@ class Interrupts:
         ignored = {signal.SIGHUP} if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN else set()
         self._before = {number: signal.signal(number, self._handle) for number in {*INTERRUPTIONS} - ignored}
         if signal.getsignal(signal.SIGTSTP) is signal.SIG_DFL:
-            self._before[signal.SIGTSTP] = signal.signal(signal.SIGTSTP, _pause)
+            self._before[signal.SIGTSTP] = signal.signal(signal.SIGTSTP, lambda *_: clock.pause())
         return self
 
     def __exit__(self, *_: object) -> None:
         for number, handler in self._before.items():
             signal.signal(number, handler)
-
-
-def _pause(number: int, _: FrameType | None) -> None:
-    """Stop, as without a handler; until it goes on ("fg") no time passes for a training and its schedule."""
-    stopped = time.monotonic()
-    os.kill(os.getpid(), signal.SIGSTOP)
-    clock.leave_out(time.monotonic() - stopped)
 
 
 def _let_gone_terminals_be() -> None:

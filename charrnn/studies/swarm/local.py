@@ -8,7 +8,6 @@ import shutil
 import signal
 import tempfile
 import threading
-import time
 from collections.abc import Callable
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -156,9 +155,7 @@ def _leave_out_pauses() -> None:
     def pause(*_: object) -> None:
         with suppress(BlockingIOError):  # of two stops at once the first call has read both
             if os.read(arrived, MOST_ARRIVALS)[-1] == signal.SIGTSTP:
-                stopped = time.monotonic()
-                os.kill(os.getpid(), signal.SIGSTOP)
-                clock.leave_out(time.monotonic() - stopped)
+                clock.pause()
 
     signal.signal(signal.SIGTSTP, pause)
     signal.signal(signal.SIGCONT, lambda *_: None)  # so that it is written down as well
