@@ -288,7 +288,7 @@ class TestTrain:
         Path("cat.txt").write_text(TEXT[:length])
         err = done("train", "--config", "small.yaml", "--dry-run").err
         assert (
-            "warning: cat.txt: 999 symbols to train on are soon known by heart; give a longer text" in err
+            "warning: cat.txt: 999 characters to train on are soon known by heart; give a longer text" in err
         ) == warned
 
     def test_thousands_of_symbols(self) -> None:

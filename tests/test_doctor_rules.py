@@ -30,6 +30,7 @@ from charrnn.studies.doctor.probes.texts import Texts
 from charrnn.studies.doctor.probes.through_time import Profile
 from charrnn.studies.doctor.rules import RULES, ask_rules, fit, gradients, mechanics, rates, state, texts, units
 from charrnn.studies.doctor.trials import PLATEAU, Trials
+from charrnn.text.encoded import SHORTEST as SHORTEST_TEXT
 
 Rule = Callable[[Evidence], Finding | None]
 NAN, INF = math.nan, math.inf
@@ -594,8 +595,8 @@ CASES = [
     Case(
         texts.too_short,
         "text-too-short",
-        but(characters=texts.SHORTEST),
-        but(characters=texts.SHORTEST - 1),
+        but(characters=SHORTEST_TEXT),
+        but(characters=SHORTEST_TEXT - 1),
         "999 characters",
     ),
     Case(

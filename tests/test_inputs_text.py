@@ -37,6 +37,9 @@ training: {batch_size: 4, seq_len: 10, max_steps: 2, device: cpu, threads: 1}
 run: {sample_length: 20}
 """
 TRAIN = "train --config ok.yaml --data given.txt"
+HEART = "characters to train on are soon known by heart"
+FEW = "characters to validate on are few: chance moves their mean loss by"
+SHARE = "a larger second share of corpus.split, for 100 or more"
 
 
 @pytest.fixture(autouse=True)
@@ -83,17 +86,22 @@ class TestShortText:
         trains("--data", "given.txt")
 
     @pytest.mark.parametrize(
-        ("length", "says"),
+        ("length", "share", "says"),
         [
-            (50, "5 characters to validate on are few: chance moves their mean loss by 0.7 nats"),
-            (990, "99 characters"),
-            (1000, ""),
+            (50, 0.9, f"45 {HEART}, and 5 {FEW} 0.7 nats; give a longer text"),
+            (1050, 0.9, f"945 {HEART}; give a longer text"),
+            (1050, 0.98, f"21 {FEW} 0.3 nats; give more text, or {SHARE}"),
+            (2000, 0.9, ""),
         ],
     )
-    def test_a_loss_that_says_little(self, length: int, says: str) -> None:
+    @pytest.mark.parametrize("kind", ["characters", "bytes"])
+    def test_a_loss_that_says_little(self, length: int, share: float, says: str, kind: str) -> None:
+        """One warning, whatever is short."""
         Path("given.txt").write_text("ab" * (length // 2))
-        said = trains("--data", "given.txt").err
-        assert f"warning: given.txt: {says}" in said if says else "to validate on" not in said
+        settings = (f"corpus.split=[{share},{1 - share:.2f}]", f"corpus.vocabulary={kind}")
+        said = trains("--data", "given.txt", *(word for one in settings for word in ("--set", one))).err
+        told = [line for line in said.splitlines() if "warning" in line]
+        assert told == [f"warning: given.txt: {says.replace('characters', kind)}"] * bool(says)
 
 
 class TestOneCharacter:

@@ -160,6 +160,12 @@ class TestGrid:
         assert result.err.splitlines()[-1] == f"error: {says}; to try again: charrnn swarm --resume {HIVE}"
         assert table(done("swarm", "--resume", str(HIVE)).out)["lr=0.01"][3] == "0%"
 
+    def test_what_to_know_of_the_texts_is_said_once_of_each(self) -> None:
+        Path("short.txt").write_text(TEXT[:1050])
+        err = done(*GRID, "--vary", "corpus.source=cat.txt,short.txt").err
+        said = "short.txt: 945 characters to train on are soon known by heart; give a longer text"
+        assert [line for line in err.splitlines() if "warning" in line] == [f"warning: {said}"]
+
     def test_progress(self) -> None:
         """A bar and medians on a terminal; without one nothing that moves."""
         assert "\r" not in done(*GRID).err

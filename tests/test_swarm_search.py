@@ -722,6 +722,11 @@ class TestCommand:
         result = run("swarm", "--resume", "runs/x-swarm", "--data", "cat.txt")
         assert (result.code, "its texts are what it varies" in result.err) == (2, True), result.err
 
+    def test_what_to_know_of_the_text_is_said(self, lab: Lab) -> None:
+        Path("short.txt").write_text(TEXT[:1050])
+        err = run(*WORDS, "--vary", LR, "--trials", "2", "--data", "short.txt").err
+        assert err.count("warning: short.txt: 945 characters to train on are soon known by heart") == 1
+
     def test_started_again_it_goes_on(self, lab: Lab) -> None:
         searched("--trials", "3", "--vary", LR)
         out = searched("--trials", "5", "--vary", LR)

@@ -14,14 +14,11 @@ if TYPE_CHECKING:
 
 def describe(session: Session) -> None:
     """Say what will be trained on what, before it begins."""
-    from charrnn.studies.doctor.rules.texts import SHORTEST
     from charrnn.text.encoded import occurrences, unseen_in_training
 
     text, trainer = session.text, session.trainer
     for note in session.notes:
         warn(note)
-    if len(text.train_ids) < SHORTEST:
-        warn(f"{text.name}: {len(text.train_ids):,} symbols to train on are soon known by heart; give a longer text")
     unseen = unseen_in_training(text)
     if unseen:
         warn(f"{len(unseen)} symbol(s) do not occur in the training text, {sum(unseen.values())} times in the rest")

@@ -14,7 +14,7 @@ from charrnn.cli._interrupts import Interrupts
 from charrnn.cli._options import as_words, overrides
 from charrnn.cli._swarm_bar import SwarmBar
 from charrnn.cli._table import table
-from charrnn.cli._terminal import format_loss, printable, say
+from charrnn.cli._terminal import format_loss, printable, say, warn
 from charrnn.errors import CharRNNError, Interrupted, UsageError
 
 if TYPE_CHECKING:
@@ -182,6 +182,8 @@ def run_search(
     from charrnn.studies.swarm.trials import fly_search
 
     memory = search.memory(hive)
+    for note in search.colony.notes:
+        warn(note)
     say(
         f"Hive:   {hive.path}: {search.trials} combinations x {search.seeds} seeds on {search.scout[1].text.name}, "
         f"{memory.count} tried before"

@@ -200,9 +200,8 @@ def _fly(
     from charrnn.cli._interrupts import Interrupts
     from charrnn.studies.swarm.arrange import place_for
     from charrnn.studies.swarm.study import fly
-    from charrnn.training.optimizers import much_decay
 
-    for note in (*colony.swarms[0][1].text.notes, *much_decay(colony.base.training)):
+    for note in colony.notes:
         warn(note)
     say(
         f"Hive:   {hive.path}: {len(colony.swarms)} combinations x {len(colony.seeds)} seeds "

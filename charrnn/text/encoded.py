@@ -33,6 +33,7 @@ CACHE_VERSION = 2  # part of every cache name: raise it when what is written cha
 COUNT_CHUNK = 1 << 20
 Ids = NDArray[np.unsignedinteger[Any]]
 SPLITS = ("train", "val", "test")
+SHORTEST = 1_000  # characters to train on: half a page
 FEW = 100  # characters to validate on
 SPREAD = 1.5  # nats: how much losses of single characters differ (1.1 and 1.3 under the play's own uni- and trigrams)
 ITS_PLACE = "where it is with --data (charrnn train --resume, charrnn eval) or --text (charrnn inspect)"
@@ -242,17 +243,18 @@ def occurrences(text: EncodedText, character: str) -> int:
     return int(count_ids(text.ids, len(vocabulary))[vocabulary.ids(character)[0]]) if is_known else 0
 
 
-def few_to_validate(text: EncodedText) -> list[str]:
-    """A warning where the validation part is so short that its loss says little; none where it is long enough."""
-    first, end = text.spans["val"]
-    count = end - first
-    if count >= FEW:
-        return []
-    error = SPREAD / math.sqrt(max(count, 1))  # the standard error of a mean
-    return [
-        f"{text.name}: {count} characters to validate on are few: chance moves their mean loss by {error:.1f} nats; "
-        f"give more text, or a larger second share of corpus.split, for {FEW} or more"
-    ]
+def shortness(text: EncodedText) -> list[str]:
+    """A warning where so short a text teaches little, or its validation loss says little; none where it is long enough.
+    Only the spans are looked at."""
+    training, validation = (end - first for first, end in (text.spans["train"], text.spans["val"]))
+    kind, told = text.vocabulary.kind, []
+    advice = f"give more text, or a larger second share of corpus.split, for {FEW} or more"
+    if training < SHORTEST:
+        told, advice = [f"{training:,} {kind} to train on are soon known by heart"], "give a longer text"
+    if validation < FEW:
+        error = SPREAD / math.sqrt(max(validation, 1))  # the standard error of a mean
+        told.append(f"{validation} {kind} to validate on are few: chance moves their mean loss by {error:.1f} nats")
+    return [f"{text.name}: {', and '.join(told)}; {advice}"] if told else []
 
 
 def unseen_in_training(text: EncodedText) -> dict[int, int]:

@@ -18,7 +18,7 @@ from charrnn.runs.metrics import Row, read_metrics
 from charrnn.runs.saved import saved_config, understanding
 from charrnn.text.baselines import baselines, refuse_monotony
 from charrnn.text.corpus import settled
-from charrnn.text.encoded import EncodedText, few_to_validate, load_text
+from charrnn.text.encoded import EncodedText, load_text, shortness
 from charrnn.text.places import Places
 from charrnn.text.vocabulary import Vocabulary
 from charrnn.training.memory import refuse_what_cannot_fit
@@ -64,7 +64,7 @@ class Session:
     @property
     def notes(self) -> list[str]:
         """What to know of text and settings before it begins."""
-        return [*self.text.notes, *few_to_validate(self.text), *much_decay(self.config.training)]
+        return [*self.text.notes, *shortness(self.text), *much_decay(self.config.training)]
 
     @property
     def rows(self) -> list[Row]:

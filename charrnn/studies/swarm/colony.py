@@ -17,8 +17,10 @@ from charrnn.studies.swarm.plan import MOST_BEES, Swarm, bee_name, grid, make_sw
 from charrnn.studies.swarm.texts import Parcel, open_parcel, pack_text
 from charrnn.text.baselines import refuse_monotony
 from charrnn.text.corpus import find_corpus, settled
+from charrnn.text.encoded import shortness
 from charrnn.text.places import Places
 from charrnn.text.streams import Streams
+from charrnn.training.optimizers import much_decay
 
 Source = str | list[str]  # as corpus.source has it
 Point = dict[str, Any]  # the settings of one place on an axis of the grid
@@ -37,6 +39,13 @@ class Colony:
     def groups(self) -> list[list[str]]:
         """The names of the settings along each axis."""
         return [list(axis[0]) for axis in self.axes]
+
+    @property
+    def notes(self) -> list[str]:
+        """What to know of texts and settings before it begins, each thing once."""
+        texts = [parcel.text for _, parcel in self.swarms]
+        of_texts = [note for text in texts for note in (*text.notes, *shortness(text))]
+        return list(dict.fromkeys([*of_texts, *much_decay(self.base.training)]))
 
     @property
     def labels(self) -> dict[str, str]:

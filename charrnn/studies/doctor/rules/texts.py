@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from charrnn.studies.doctor.evidence import Evidence
 from charrnn.studies.doctor.finding import Finding, healthy, problem
+from charrnn.text.encoded import SHORTEST
 
-SHORTEST = 1_000  # characters to train on: half a page
 FOREIGN = 0.25  # nats per character
 UNSEEN = 0.002  # of the validation characters
 RARE = 10  # min_count that makes most of them the unknown symbol
