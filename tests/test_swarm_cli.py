@@ -166,6 +166,12 @@ class TestGrid:
         said = "short.txt: 945 characters to train on are soon known by heart; give a longer text"
         assert [line for line in err.splitlines() if "warning" in line] == [f"warning: {said}"]
 
+    def test_one_of_each(self) -> None:
+        words = (*GRID[:3], "--seeds", "1", *GRID[7:])
+        assert f"Hive:   {HIVE}: 1 combination x 1 seed = 1 bee on cat.txt" in done(*words).err
+        assert "1 of 1 bee" in (err := run(*words, "--name", "x", terminal=True).err)
+        assert "1 bees" not in err
+
     def test_progress(self) -> None:
         """A bar and medians on a terminal; without one nothing that moves."""
         assert "\r" not in done(*GRID).err

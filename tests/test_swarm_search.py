@@ -722,6 +722,11 @@ class TestCommand:
         result = run("swarm", "--resume", "runs/x-swarm", "--data", "cat.txt")
         assert (result.code, "its texts are what it varies" in result.err) == (2, True), result.err
 
+    def test_one_of_each(self, lab: Lab) -> None:
+        result = run(*WORDS, "--trials", "1", "--seeds", "1", "--vary", LR)
+        assert "runs/x-swarm: 1 combination x 1 seed on cat.txt, 0 tried before" in result.err
+        assert "\n1 combination tried\n" in result.out
+
     def test_what_to_know_of_the_text_is_said(self, lab: Lab) -> None:
         Path("short.txt").write_text(TEXT[:1050])
         err = run(*WORDS, "--vary", LR, "--trials", "2", "--data", "short.txt").err
@@ -961,4 +966,4 @@ class TestPicture:
         results["settings"] = [results["settings"][0]] * 14
         figure = draw_search(results)
         assert len([axis for axis in figure.axes if axis.get_visible()]) == 12
-        assert "2 more settings are not drawn" in figure.get_suptitle()
+        assert "(12 of the 14 settings are drawn)" in figure.get_suptitle()

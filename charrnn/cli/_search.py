@@ -176,6 +176,7 @@ def run_search(
         Interrupted: by a signal; what has landed is kept.
         CharRNNError: no combination came to its end.
     """
+    from charrnn.plots.hive import counted
     from charrnn.plots.search import fate
     from charrnn.studies.swarm.arrange import place_for
     from charrnn.studies.swarm.search import results_of_search
@@ -185,8 +186,8 @@ def run_search(
     for note in search.colony.notes:
         warn(note)
     say(
-        f"Hive:   {hive.path}: {search.trials} combinations x {search.seeds} seeds on {search.scout[1].text.name}, "
-        f"{memory.count} tried before"
+        f"Hive:   {hive.path}: {counted(search.trials, 'combination')} x {counted(search.seeds, 'seed')} "
+        f"on {search.scout[1].text.name}, {memory.count} tried before"
     )
     batched = "no" if search.prune else batched
     left = max(search.trials - memory.count, 0)
@@ -219,6 +220,8 @@ def _draw(hive: Hive, results: dict[str, Any]) -> None:
 
 def describe(results: dict[str, Any]) -> str:
     """The table: one line per combination, best first, then which is best and how to train it."""
+    from charrnn.plots.hive import counted
+
     trials = sorted(results["trials"], key=lambda one: (ORDER.index(one["state"]), one["median"] or 0.0))
     different = list({json.dumps(one["settings"]): one for one in reversed(trials)}.values())[::-1]
     names = [" ".join(name.rsplit(".", 1)[-1] for name in setting["names"]) for setting in results["settings"]]
@@ -228,7 +231,7 @@ def describe(results: dict[str, Any]) -> str:
     if len(different) > ROWS:
         lines.append(f"... and {len(different) - ROWS} more")
     again = len(trials) - len(different)
-    lines += ["", f"{len(trials)} combinations tried" + (f", {again} of them again" if again else "")]
+    lines += ["", f"{counted(len(trials), 'combination')} tried" + (f", {again} of them again" if again else "")]
     best = next((one for one in trials if one["number"] == results["best"]), None)
     if best is not None:
         lines += [f"Best: {', '.join(best['labels'])}, median {format_loss(best['median'])}"]

@@ -65,8 +65,10 @@ class SwarmBar:
 
     def flying(self, bees: float) -> None:
         """Move the bar on; without a terminal a plain line now and then."""
+        from charrnn.plots.hive import counted
+
         done = min(max(self._there + bees, self._done), self._total)
-        text = f"{self._done:,} of {self._total:,} bees{self._time_left(done)}"
+        text = f"{self._done:,} of {counted(self._total, 'bee')}{self._time_left(done)}"
         if self._on_terminal:
             self._bar.n = done
             self._bar.set_description_str(text)

@@ -198,20 +198,22 @@ def _fly(
     animate: bool,
 ) -> None:
     from charrnn.cli._interrupts import Interrupts
+    from charrnn.plots.hive import counted
     from charrnn.studies.swarm.arrange import place_for
     from charrnn.studies.swarm.study import fly
 
     for note in colony.notes:
         warn(note)
+    swarms, seeds = len(colony.swarms), len(colony.seeds)
     say(
-        f"Hive:   {hive.path}: {len(colony.swarms)} combinations x {len(colony.seeds)} seeds "
-        f"= {len(colony.swarms) * len(colony.seeds)} bees on {colony.swarms[0][1].text.name}"
+        f"Hive:   {hive.path}: {counted(swarms, 'combination')} x {counted(seeds, 'seed')} "
+        f"= {counted(swarms * seeds, 'bee')} on {colony.swarms[0][1].text.name}"
     )
     if cluster is None and hive.plan["threads"] is None:
         say("        some seconds to measure how this machine is best used ...")
     with Interrupts() as interrupts, place_for(hive, colony, cluster, jobs, batched) as (place, arrangement):
         say(f"Bees:   {arrangement}")
-        with SwarmBar(colony.labels, len(colony.seeds)) as bar:
+        with SwarmBar(colony.labels, seeds) as bar:
             fly(colony, arrangement, hive, place, bar, interrupts, checkpoints)
     if interrupts.received is not None:
         go_on = f"charrnn swarm --resume {shlex.quote(str(hive.path))}"

@@ -132,12 +132,13 @@ def place(hive: dict[str, Any], across: int, down: int, wrap: bool) -> Grid:
 def heading(hive: dict[str, Any], drawn: int) -> str:
     """The title of a hive's picture: how many bees on what, and how many swarms are left out."""
     swarms, bees = len(hive["swarms"]), max(one["count"] for one in hive["swarms"])
-    title = f"{hive['name']}: {_count(swarms, 'swarm')} of {_count(bees, 'bee')} on {hive['text']}"
+    title = f"{hive['name']}: {counted(swarms, 'swarm')} of {counted(bees, 'bee')} on {hive['text']}"
     return f"{title} ({drawn} of the {swarms} swarms are drawn)" if drawn < swarms else title
 
 
-def _count(number: int, what: str) -> str:
-    return f"{number} {what}{'s' * (number != 1)}"
+def counted(number: int, what: str) -> str:
+    """So many of what has a plural in s."""
+    return f"{number:,} {what}{'s' * (number != 1)}"
 
 
 def fates(swarm: dict[str, Any]) -> Counter[str]:

@@ -13,7 +13,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from charrnn.config.settings import shown
 from charrnn.plots.figures import BLUE, GREEN, ORANGE, PURPLE, RED, dress, wrapped
-from charrnn.plots.hive import LOWEST, short_number
+from charrnn.plots.hive import LOWEST, counted, short_number
 
 ACROSS = 3  # plots in a row
 MOST = 12  # plots
@@ -71,9 +71,10 @@ def fate(trial: dict[str, Any]) -> str:
 
 def _title(results: dict[str, Any]) -> str:
     count, seeds = len(results["trials"]), len(results["seeds"])
-    title = f"{results['name']}: {count} combinations of {seeds} seeds each on {results['text']}"
-    left = len(results["settings"]) - MOST
-    return f"{title} ({left} more settings are not drawn)" if left > 0 else title
+    each = " each" if count > 1 else ""
+    title = f"{results['name']}: {counted(count, 'combination')} of {counted(seeds, 'seed')}{each} on {results['text']}"
+    settings = len(results["settings"])
+    return f"{title} ({MOST} of the {settings} settings are drawn)" if settings > MOST else title
 
 
 def _scale(axis: Axes, losses: list[float]) -> tuple[float, float, float]:

@@ -34,8 +34,9 @@ class Arrangement:
     def __str__(self) -> str:
         threads = "one thread" if self.threads == 1 else f"{self.threads} threads"
         stacked = f", {self.together} bees at a time as one batched computation" if self.together > 1 else ""
-        processes = "one process" if self.jobs == 1 else f"{self.jobs} processes"
-        return f"{processes} with {threads} each{stacked}"
+        if self.jobs == 1:
+            return f"one process with {threads}{stacked}"
+        return f"{self.jobs} processes with {threads} each{stacked}"
 
 
 def probe(parcel: Parcel, configs: Sequence[Config], threads: int) -> float:
