@@ -139,14 +139,16 @@ class TestEnds:
         rows = list(read_metrics(kept(landed, Path("hive")).metrics))
         assert rows[-1]["steps_not_finite"] > 0
 
-    def test_ended_above_a_guess(self, text_file: Path, places: Places) -> None:
-        landed = one(text_file, places, "training.lr=100", "training.schedule=constant")
+    @pytest.mark.parametrize("unit", ["character", "byte"])
+    def test_ended_above_a_guess(self, unit: str, text_file: Path, places: Places) -> None:
+        reading = f"corpus.vocabulary={unit}s"
+        landed = one(text_file, places, "training.lr=100", "training.schedule=constant", reading)
         result = landed.result
         rows = list(read_metrics(kept(landed, Path("hive")).metrics))
         guess = math.log(len(open_parcel(pack_text(landed.task.config.corpus, places)).vocabulary))
         assert rows[-1]["val_loss"] > 1.1 * guess
         assert result["status"] == "diverged"
-        assert result["message"] == f"ended above a uniform guess ({guess:.3f} nats per character)"
+        assert result["message"] == f"ended above a uniform guess ({guess:.3f} nats per {unit})"
         assert result["val_loss"] is None
         assert result["steps"] == 8
 

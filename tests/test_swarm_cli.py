@@ -166,6 +166,11 @@ class TestGrid:
         said = "short.txt: 945 characters to train on are soon known by heart; give a longer text"
         assert [line for line in err.splitlines() if "warning" in line] == [f"warning: {said}"]
 
+    def test_bytes(self) -> None:
+        for vary, unit in (((), "byte"), (("--vary", "corpus.vocabulary=characters,bytes"), "symbol")):
+            out = done(*GRID, *vary, *(() if vary else ("--set", "corpus.vocabulary=bytes"))).out
+            assert out.startswith(f"Final validation loss, nats per {unit}:")
+
     def test_one_of_each(self) -> None:
         words = (*GRID[:3], "--seeds", "1", *GRID[7:])
         assert f"Hive:   {HIVE}: 1 combination x 1 seed = 1 bee on cat.txt" in done(*words).err

@@ -240,6 +240,19 @@ class TestFacets:
         assert "training loss, nats per character" in texts
         assert figure.get_suptitle() == "counting-swarm: 6 swarms of 10 bees on counting"
 
+    @pytest.mark.parametrize(("vocabularies", "unit"), [(["bytes"], "byte"), (["bytes", "characters"], "symbol")])
+    def test_bytes_are_not_called_characters(self, vocabularies: list[str], unit: str) -> None:
+        """In any picture. (A hive that does not say what it read is of before there was a difference.)"""
+        hive = a_hive(LRS[:2]) | {"vocabularies": vocabularies}
+        texts = [text.get_text() for text in draw_swarm(hive).texts]
+        assert {f"step (384 {unit}s each)", f"training loss, nats per {unit}"} <= set(texts)
+        assert draw_heat(hive).axes[1].get_ylabel().endswith(f"nats per {unit}")
+        hive["per_step"] = None
+        assert f"{unit}s read" in {text.get_text() for text in draw_swarm(hive).texts}
+        film = _Film(hive, 2)
+        film.picture(film.positions[-1])
+        assert film._title.get_text().endswith(f"{unit}s read")
+
     def test_characters_where_a_step_means_different_things(self) -> None:
         hive = a_hive(LRS[:2], per_step=None)
         figure = draw_swarm(hive)

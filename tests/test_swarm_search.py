@@ -722,6 +722,11 @@ class TestCommand:
         result = run("swarm", "--resume", "runs/x-swarm", "--data", "cat.txt")
         assert (result.code, "its texts are what it varies" in result.err) == (2, True), result.err
 
+    @pytest.mark.parametrize("which", ["--set corpus.vocabulary=bytes", "--vary corpus.vocabulary=bytes"])
+    def test_bytes(self, which: str, lab: Lab) -> None:
+        out = searched("--trials", "1", "--vary", LR, *which.split())
+        assert out.startswith("Median final validation loss, nats per byte:")
+
     def test_one_of_each(self, lab: Lab) -> None:
         result = run(*WORDS, "--trials", "1", "--seeds", "1", "--vary", LR)
         assert "runs/x-swarm: 1 combination x 1 seed on cat.txt, 0 tried before" in result.err
@@ -947,6 +952,12 @@ class TestPicture:
         assert len(told) == 5
         assert "best: 1.200" in told
         save_figure(figure, tmp_path / "a.png")
+
+    @pytest.mark.parametrize(("more", "unit"), [({}, "character"), ({"vocabularies": ["bytes"]}, "byte")])
+    def test_what_a_loss_is_per(self, more: dict[str, Any], unit: str) -> None:
+        """A search that does not say what it read is of before there was a difference."""
+        figure = draw_search(self.results() | more)
+        assert figure.get_supylabel() == f"median final validation loss, nats per {unit}"
 
     def test_losses_far_apart(self) -> None:
         results = self.results()

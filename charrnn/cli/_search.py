@@ -220,7 +220,7 @@ def _draw(hive: Hive, results: dict[str, Any]) -> None:
 
 def describe(results: dict[str, Any]) -> str:
     """The table: one line per combination, best first, then which is best and how to train it."""
-    from charrnn.plots.hive import counted
+    from charrnn.plots.hive import counted, symbol_of
 
     trials = sorted(results["trials"], key=lambda one: (ORDER.index(one["state"]), one["median"] or 0.0))
     different = list({json.dumps(one["settings"]): one for one in reversed(trials)}.values())[::-1]
@@ -236,7 +236,7 @@ def describe(results: dict[str, Any]) -> str:
     if best is not None:
         lines += [f"Best: {', '.join(best['labels'])}, median {format_loss(best['median'])}"]
         lines += [f"Train it: {results['train']}"]
-    return "\n".join(["Median final validation loss, nats per character:", *lines])
+    return "\n".join([f"Median final validation loss, nats per {symbol_of(results)}:", *lines])
 
 
 def _outcome(trial: dict[str, Any]) -> list[str]:

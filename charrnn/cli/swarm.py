@@ -239,6 +239,7 @@ def _show(hive: Hive, colony: Colony, animate: bool, as_json: bool) -> None:
 def describe(results: dict[str, Any]) -> str:
     """The table: one line per combination, and which is best."""
     from charrnn.plots.heat import best_swarms
+    from charrnn.plots.hive import symbol_of
 
     swarms = results["swarms"]
     names = [" ".join(name.rsplit(".", 1)[-1] for name in group) for group in results["groups"]]
@@ -254,7 +255,7 @@ def describe(results: dict[str, Any]) -> str:
         ]
     elif any(one["median"] is not None for one in swarms):
         lines += ["", "No best: losses on different texts, or of different symbols, do not compare"]
-    return "\n".join(["Final validation loss, nats per character:", *lines])
+    return "\n".join([f"Final validation loss, nats per {symbol_of(results)}:", *lines])
 
 
 def summary_cells(summary: dict[str, Any]) -> Sequence[str]:

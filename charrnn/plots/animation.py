@@ -20,7 +20,7 @@ from matplotlib.text import Annotation
 from charrnn.errors import UsageError
 from charrnn.plots.figures import BLUE, MONOSPACE, drawable
 from charrnn.plots.gif import Pixels, gif
-from charrnn.plots.hive import Curve
+from charrnn.plots.hive import Curve, symbol_of
 from charrnn.plots.swarm import Facet, draw_facets
 from charrnn.runs.output import refuse_name, write_output
 
@@ -114,6 +114,7 @@ class _Film:
         self._drawn = draw_facets(hive, 1, STRIP * samples)
         self._canvas = cast(Any, FigureCanvasAgg(self._drawn.figure))  # matplotlib has no types for it
         self._drawn.figure.set_dpi(DPI)
+        self._symbol = symbol_of(hive)
         size = self._drawn.size
         self._stages = [_stage(facet, self._drawn.scale, size, samples) for facet in self._drawn.facets]
         self._title = self._drawn.figure.suptitle(self._drawn.title, fontsize=size + 3, parse_math=False)
@@ -126,12 +127,18 @@ class _Film:
     def picture(self, x: float) -> Pixels:
         """Training up to ``x`` steps or characters."""
         self._canvas.restore_region(self._background)
-        self._title.set_text(f"{self._drawn.title}\n{_how_far(x, self._drawn.last, self._drawn.scale)}")
+        self._title.set_text(f"{self._drawn.title}\n{self._how_far(x)}")
         for stage in self._stages:
             stage.show(x, x == self._drawn.last)
             stage.draw()
         self._drawn.figure.draw_artist(self._title)
         return np.array(self._canvas.buffer_rgba())[:, :, :3]
+
+    def _how_far(self, x: float) -> str:
+        """As wide in every frame, or the title would tremble."""
+        whole = f"{self._drawn.last:,.0f}"
+        done = f"{x:,.0f}".rjust(len(whole), "\N{FIGURE SPACE}")
+        return f"step {done} of {whole}" if self._drawn.scale == "step" else f"{done} of {whole} {self._symbol}s read"
 
 
 def _positions(first: float, last: float, frames: int) -> list[float]:
@@ -149,13 +156,6 @@ def _stage(facet: Facet, scale: str, size: float, samples: bool) -> _Stage:
             fontsize=size, family=MONOSPACE, parse_math=False,
         )  # fmt: skip
     return _Stage(facet, scale, heads, writing)
-
-
-def _how_far(x: float, last: float, scale: str) -> str:
-    """As wide in every frame, or the title would tremble."""
-    whole = f"{last:,.0f}"
-    done = f"{x:,.0f}".rjust(len(whole), "\N{FIGURE SPACE}")
-    return f"step {done} of {whole}" if scale == "step" else f"{done} of {whole} characters read"
 
 
 def _gif(film: _Film) -> bytes:

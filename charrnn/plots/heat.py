@@ -14,7 +14,7 @@ from matplotlib.patches import Rectangle
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
 from charrnn.plots.figures import RED, luminance, wrapped
-from charrnn.plots.hive import LOWEST, Grid, Place, fates, heading, place, short_number
+from charrnn.plots.hive import LOWEST, Grid, Place, fates, heading, place, short_number, symbol_of
 
 MOST = (30, 60)  # columns and rows: a larger picture is no longer a picture
 LOG_OVER = 5.0  # where the highest median is over so many times the lowest, colours are on a log scale
@@ -45,7 +45,7 @@ def draw_heat(hive: dict[str, Any]) -> Figure:
     axis.spines[:].set_visible(False)
     figure.suptitle(wrapped(heading(hive, len(grid.places)), size[0], SIZE + 2), fontsize=SIZE + 2, parse_math=False)
     if norm is not None:
-        _colour_bar(figure, axis, norm)
+        _colour_bar(figure, axis, norm, symbol_of(hive))
     return figure
 
 
@@ -105,9 +105,9 @@ def _outline(axis: Axes, grid: Grid, best: list[dict[str, Any]]) -> None:
             axis.add_patch(Rectangle(corner, 0.96, 0.94, fill=False, edgecolor=RED, linewidth=3))
 
 
-def _colour_bar(figure: Figure, axis: Axes, norm: Normalize) -> None:
+def _colour_bar(figure: Figure, axis: Axes, norm: Normalize, per: str) -> None:
     bar = figure.colorbar(ScalarMappable(norm, "viridis_r"), ax=axis)
-    bar.set_label("median validation loss,\nnats per character", fontsize=SIZE)
+    bar.set_label(f"median validation loss,\nnats per {per}", fontsize=SIZE)
     bar.ax.tick_params(labelsize=SIZE - 1)
     if isinstance(norm, LogNorm):
         bar.ax.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0), numticks=8))

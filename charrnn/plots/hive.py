@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from charrnn.plots.figures import symbol
+
 Array = NDArray[np.float64]
 WRAP = 5  # swarms in a row where there is nothing to put into further rows
 LOWEST = 1e-6  # nats per character: below it a log axis would be all noise
@@ -134,6 +136,12 @@ def heading(hive: dict[str, Any], drawn: int) -> str:
     swarms, bees = len(hive["swarms"]), max(one["count"] for one in hive["swarms"])
     title = f"{hive['name']}: {counted(swarms, 'swarm')} of {counted(bees, 'bee')} on {hive['text']}"
     return f"{title} ({drawn} of the {swarms} swarms are drawn)" if drawn < swarms else title
+
+
+def symbol_of(results: dict[str, Any]) -> str:
+    """What a loss of a hive, or of a search, is per; those that do not say what they read are of before bytes were told
+    from characters."""
+    return symbol(results.get("vocabularies", ["characters"]))
 
 
 def counted(number: int, what: str) -> str:

@@ -13,7 +13,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from charrnn.config.settings import shown
 from charrnn.plots.figures import BLUE, GREEN, ORANGE, PURPLE, RED, dress, wrapped
-from charrnn.plots.hive import LOWEST, counted, short_number
+from charrnn.plots.hive import LOWEST, counted, short_number, symbol_of
 
 ACROSS = 3  # plots in a row
 MOST = 12  # plots
@@ -58,7 +58,7 @@ def draw_search(results: dict[str, Any]) -> Figure:
         axis.tick_params(labelleft=index % columns == 0)
     for axis in axes.flat[len(settings) :]:
         axis.set_visible(False)
-    figure.supylabel("median final validation loss, nats per character", fontsize=9)
+    figure.supylabel(f"median final validation loss, nats per {symbol_of(results)}", fontsize=9)
     figure.suptitle(wrapped(_title(results), figure.get_figwidth(), 11), fontsize=11, parse_math=False)
     _legend(figure, [how for _, how in trials], results)
     return figure

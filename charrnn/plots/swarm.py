@@ -16,13 +16,25 @@ from matplotlib.text import Text
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
 from charrnn.plots.figures import BLUE, GREY, RED, dress, wrapped
-from charrnn.plots.hive import LOWEST, Curve, Grid, Line, Place, fates, heading, median_curve, place, short_number
+from charrnn.plots.hive import (
+    LOWEST,
+    Curve,
+    Grid,
+    Line,
+    Place,
+    counted,
+    fates,
+    heading,
+    median_curve,
+    place,
+    short_number,
+    symbol_of,
+)
 
 MOST = 8  # facets across and down: more of them could not be read
 CAP = 2.0  # times ln(symbols): a model that is this wrong has learned nothing, and its loss may be anything
 MEDIAN, FAILED = "#003a5c", "#8e3b6f"  # the bees' blue, and purple, dark enough for letters
 COLOURS = {"diverged": RED, "failed": FAILED, "waiting": GREY}
-Y_NAME = "training loss, nats per character"
 
 
 @dataclass
@@ -141,9 +153,10 @@ def _lay_out(
     )
     figure.suptitle(title, y=1 - 0.1 / tall, va="top", fontsize=size + 3, parse_math=False)
     middle = (left + (full - left - right) / 2) / full
-    figure.text(middle, (legend + 0.4 * line) / tall, _x_name(hive), ha="center", fontsize=size)
+    x_name, y_name = _axis_names(hive)
+    figure.text(middle, (legend + 0.4 * line) / tall, x_name, ha="center", fontsize=size)
     centre = (bottom + (tall - top - bottom) / 2) / tall
-    figure.text(0.4 * line / full, centre, Y_NAME, rotation=90, va="center", fontsize=size)
+    figure.text(0.4 * line / full, centre, y_name, rotation=90, va="center", fontsize=size)
     figure.legend(handles=entries, loc="lower center", ncols=min(in_a_row, len(entries)), fontsize=size, frameon=False,
                   bbox_to_anchor=(middle, 0.05 / tall), borderaxespad=0)  # fmt: skip
     return title
@@ -254,9 +267,10 @@ def _hide_empty(axes: Any, grid: Grid) -> None:
             axes[row, column].tick_params(labelleft=True)
 
 
-def _x_name(hive: dict[str, Any]) -> str:
-    per_step = hive["per_step"]
-    return "characters read" if per_step is None else f"step ({per_step:,} characters each)"
+def _axis_names(hive: dict[str, Any]) -> tuple[str, str]:
+    symbol, per_step = symbol_of(hive), hive["per_step"]
+    x_name = f"{symbol}s read" if per_step is None else f"step ({counted(per_step, symbol)} each)"
+    return x_name, f"training loss, nats per {symbol}"
 
 
 def _legend_entries(facets: list[Facet], writing: bool) -> list[Line2D]:

@@ -191,7 +191,8 @@ class _Flight:
             status = "diverged" if isinstance(self.error, DivergedError) else "failed"
             message = str(self.error).replace(f"{self.folder.path}: " if self.folder else "", "") or repr(self.error)
         elif not -math.inf < evaluation["val_loss"] <= WORSE_THAN_GUESSING * guess:  # or no number at all
-            status, message = "diverged", f"ended above a uniform guess ({guess:.3f} nats per character)"
+            unit = parcel.text.vocabulary.kind.removesuffix("s")
+            status, message = "diverged", f"ended above a uniform guess ({guess:.3f} nats per {unit})"
         score = self.session.score if self.session else Score()
         final = evaluation if status == "ended" else {}
         losses = (log.get("train_loss"), final.get("val_loss"), final.get("val_loss_cold"), score.best_val_loss)

@@ -23,9 +23,10 @@ WAITING = {"status": "waiting", "message": None, "steps": 0, "seconds": 0.0, **d
 def collect(hive: Hive, swarms: Sequence[tuple[Swarm, Parcel]], seeds: list[int], groups: list[list[str]]) -> Results:
     """The content of ``hive.json``.
 
-    ``swarms`` has one entry per combination: its labels (one per group) and settings; its text, with how many symbols
-    and which entropies; median and quartiles of the final validation loss over its bees (a bee that diverged or failed
-    counts as infinite: null where that decides), shares; and of each bee its result, curve and samples.
+    ``vocabularies`` says what was read: characters, bytes. ``swarms`` has one entry per combination: its labels (one
+    per group) and settings; its text, with how many symbols and which entropies; median and quartiles of the final
+    validation loss over its bees (a bee that diverged or failed counts as infinite: null where that decides), shares;
+    and of each bee its result, curve and samples.
 
     Raises:
         CheckpointError: a bee's files are damaged.
@@ -34,6 +35,7 @@ def collect(hive: Hive, swarms: Sequence[tuple[Swarm, Parcel]], seeds: list[int]
     results = {
         "name": hive.path.name,
         "text": ", ".join(dict.fromkeys(one.text.name for _, one in swarms)),
+        "vocabularies": sorted({one.text.vocabulary.kind for _, one in swarms}),
         "groups": groups,
         "seeds": seeds,
         "per_step": per_step.pop() if len(per_step) == 1 else None,

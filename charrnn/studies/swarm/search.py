@@ -231,9 +231,11 @@ def results_of_search(search: Search, memory: Memory, hive: Hive) -> Results:
     rows = memory.rows()
     best = min((row for row in rows if fate(row) == "complete"), key=lambda row: float(row["median"]), default=None)
     _, parcel = search.scout
+    varied = {name: values for group in search.groups for name, values in group.items()}
     results = {
         "name": hive.path.name,
         "text": parcel.text.name,
+        "vocabularies": varied.get("corpus.vocabulary", [search.base.corpus.vocabulary]),
         "uniform": math.log(len(parcel.text.vocabulary)),
         "unigram": parcel.entropies["unigram"],
         "seeds": [search.base.training.seed + number for number in range(search.seeds)],
