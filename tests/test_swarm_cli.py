@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import re
@@ -9,8 +10,11 @@ import signal
 import subprocess
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
+import pooch
 import pytest
+import requests
 
 from charrnn.config.loader import load_config
 from charrnn.runs.directory import RunFolder
@@ -353,6 +357,55 @@ def test_a_moved_text() -> None:
     for swarm in swarms:
         assert load_config(Path(swarm, "bee-4/config.yaml")).corpus.source == str(Path("there/moved.txt").absolute())
     assert "4 pairs" in done("compare", *swarms).out
+
+
+@pytest.fixture
+def shakespeare(monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where the play lies that cannot be downloaded: the text of these tests."""
+    monkeypatch.setattr("charrnn.text.named.SHAKESPEARE_SHA256", hashlib.sha256(TEXT.encode()).hexdigest())
+    monkeypatch.setattr(pooch, "retrieve", Mock(side_effect=requests.ConnectionError))
+    Path("data").mkdir()
+    Path("data/tinyshakespeare.txt").write_text(TEXT)
+    return Path("data/tinyshakespeare.txt")
+
+
+PLAY = ("--set", "corpus.source=shakespeare", "--set", "corpus.fallback=play")
+
+
+@pytest.mark.parametrize("search", [(), ("--search", "--trials", "1")])
+def test_no_fallback_for_the_text_of_a_begun_hive(search: tuple[str, ...], shakespeare: Path) -> None:
+    """And given by its path it is the hive's, whose bees have their settings."""
+    done(*GRID, *PLAY, *search)
+    shakespeare.rename("mine.txt")
+    resume = f"charrnn swarm --resume {HIVE}"
+    refused(resume.removeprefix("charrnn "), "shakespeare: the download failed", f"or go on with {resume} --data PATH")
+    done("swarm", "--resume", str(HIVE), "--data", "mine.txt", "--seeds", "3")
+    assert {load_config(one).corpus.fallback for one in HIVE.glob("*/*/config.yaml")} == {"play"}
+
+
+@pytest.mark.parametrize(
+    "words", [("--vary", "corpus.source=cat.txt,shakespeare"), ("--vary", "corpus.source=shakespeare", "--search")]
+)
+def test_nor_for_one_that_is_varied(words: tuple[str, ...], shakespeare: Path) -> None:
+    done(*GRID, *PLAY, *words, *(("--trials", "1") if "--search" in words else ()))
+    shakespeare.unlink()
+    refused(f"swarm --resume {HIVE} --seeds 3", "shakespeare: the download failed", "CHARRNN_DATA")
+    assert not list(HIVE.glob("*/bee-3"))
+
+
+def test_nor_for_one_that_a_combination_names(shakespeare: Path) -> None:
+    """Or the table would call it by the name of another one."""
+    shakespeare.unlink()
+    words = (*GRID, *PLAY, "--vary", "corpus.source=shakespeare,cat.txt")
+    for search in ((), ("--search",)):
+        refused(" ".join((*words, *search)), "shakespeare: the download failed", "CHARRNN_DATA")
+    assert not Path("runs").exists()
+
+
+def test_a_new_hive_says_that_it_falls_back(shakespeare: Path) -> None:
+    shakespeare.unlink()
+    for search in ((), ("--search", "--trials", "1", "--name", "x")):
+        assert done(*GRID, *PLAY, *search).err.count("USING THE FALLBACK CORPUS 'play' INSTEAD") == 1
 
 
 def test_a_text_that_is_another_one() -> None:

@@ -14,7 +14,7 @@ from charrnn.errors import CorpusUnavailable, DataError, UsageError
 from charrnn.studies.swarm.bee import Task
 from charrnn.studies.swarm.hive import Hive, Plan
 from charrnn.studies.swarm.plan import MOST_BEES, Swarm, bee_name, grid, make_swarms, observed_often
-from charrnn.studies.swarm.texts import Parcel, open_parcel, pack_text
+from charrnn.studies.swarm.texts import Library, Parcel, open_parcel
 from charrnn.text.baselines import refuse_monotony
 from charrnn.text.corpus import find_corpus, settled
 from charrnn.text.encoded import shortness
@@ -81,8 +81,9 @@ def task_of(hive: Hive, swarm: Swarm, seed: int, threads: int) -> Task:
     return Task(swarm.name, config.model_copy(update={"run": run, "training": training}))
 
 
-def make_colony(base: Config, axes: list[list[Point]], seeds: int, places: Places) -> Colony:
-    """Check every combination and read its text; nothing is written but the cache of encoded texts.
+def make_colony(base: Config, axes: list[list[Point]], seeds: int, places: Places, begun: bool = False) -> Colony:
+    """Check every combination and read its text, ``begun`` as in ``Library``; nothing is written but the cache of
+    encoded texts.
 
     Raises:
         ConfigError: combinations that are no configs.
@@ -92,10 +93,10 @@ def make_colony(base: Config, axes: list[list[Point]], seeds: int, places: Place
     swarms = make_swarms(base, grid(axes))
     if len(swarms) * seeds > MOST_BEES:
         raise UsageError(f"--seeds {seeds:,}: {len(swarms) * seeds:,} bees in all; {MOST_BEES:,} at most")
-    texts: dict[str, Parcel] = {}
-    ready = [with_text(swarm, texts, places) for swarm in swarms]
     varied = [name for axis in axes for name in axis[0]]
-    return Colony(on_its_text(base, varied, texts, places), axes, ready, _seeds(base, seeds))
+    texts = Library(places, begun, varied)
+    ready = [with_text(swarm, texts) for swarm in swarms]
+    return Colony(on_its_text(base, varied, texts), axes, ready, _seeds(base, seeds))
 
 
 def _seeds(base: Config, count: int) -> list[int]:
@@ -115,7 +116,8 @@ def colony_of_plan(hive: Hive, seeds: int, places: Places, source: Source | None
         ConfigError, DataError: what it says cannot be trained (any more), or its text has changed.
     """
     plan = hive.plan
-    colony = make_colony(base_of_plan(hive, places, source), plan["axes"], max(seeds, plan["seeds"]), places)
+    base, seeds = base_of_plan(hive, places, source), max(seeds, plan["seeds"])
+    colony = make_colony(base, plan["axes"], seeds, places, begun=True)
     refuse_other_texts(hive, colony.plan, source)
     moved = {} if source is None else {"config": colony.plan["config"]}
     hive.write_plan({**plan, **moved, "seeds": len(colony.seeds)})
@@ -139,12 +141,11 @@ def base_of_plan(hive: Hive, places: Places, source: Source | None) -> Config:
     if source is not None:
         return base.model_copy(update={"corpus": base.corpus.model_copy(update={"source": source})})
     try:
-        find_corpus(base.corpus, places)
-    except CorpusUnavailable:
-        raise
+        find_corpus(base.corpus.model_copy(update={"fallback": None}), places)
     except DataError as error:
+        elsewhere = "or" if isinstance(error, CorpusUnavailable) else "where the hive's text was moved,"
         resume = f"charrnn swarm --resume {shlex.quote(str(hive.path))}"
-        raise DataError(f"{error}; where the hive's text was moved, go on with {resume} --data PATH") from error
+        raise type(error)(f"{error}; {elsewhere} go on with {resume} --data PATH") from error
     return base
 
 
@@ -160,15 +161,14 @@ def refuse_other_texts(hive: Hive, plan: Plan, source: Source | None) -> None:
     )
 
 
-def with_text(swarm: Swarm, texts: dict[str, Parcel], places: Places) -> tuple[Swarm, Parcel]:
-    """A swarm with the text that it reads, and log lines to suit; ``texts`` are those read before.
+def with_text(swarm: Swarm, texts: Library) -> tuple[Swarm, Parcel]:
+    """A swarm with the text that it reads, and log lines to suit.
 
     Raises:
         DataError: the text cannot be used, or is too short.
     """
     config = swarm.config
-    key = config.corpus.model_dump_json()
-    parcel = texts.get(key) or texts.setdefault(key, pack_text(config.corpus, places))
+    parcel = texts.read(config.corpus)
     refuse_monotony(parcel.text.name, parcel.entropies)
     training = config.training
     try:
@@ -179,12 +179,11 @@ def with_text(swarm: Swarm, texts: dict[str, Parcel], places: Places) -> tuple[S
     return Swarm(swarm.name, swarm.labels, swarm.settings, config), parcel
 
 
-def on_its_text(base: Config, varied: Collection[str], texts: dict[str, Parcel], places: Places) -> Config:
+def on_its_text(base: Config, varied: Collection[str], texts: Library) -> Config:
     """The base with the full path of its text, so that the plan means the same from any folder. Where texts are among
     what is ``varied``, nobody reads its own, which may be missing."""
-    key = base.corpus.model_dump_json()
     try:
-        source = (texts.get(key) or pack_text(base.corpus, places)).text.source
+        source = texts.read(base.corpus).text.source
     except DataError:
         if "corpus.source" in varied:
             return base

@@ -34,7 +34,7 @@ from charrnn.studies.swarm.memory import Memory
 from charrnn.studies.swarm.plan import Swarm, make_swarms
 from charrnn.studies.swarm.results import Results
 from charrnn.studies.swarm.space import Group, Range, corners
-from charrnn.studies.swarm.texts import Parcel
+from charrnn.studies.swarm.texts import Library, Parcel
 from charrnn.text.places import Places
 from charrnn.training.load import usable_cores
 
@@ -56,8 +56,7 @@ class Search:
     storage: str | None
     command: list[str]
     scout: tuple[Swarm, Parcel]
-    places: Places
-    texts: dict[str, Parcel]
+    texts: Library
 
     @property
     def plan(self) -> Plan:
@@ -109,7 +108,7 @@ class Search:
             ConfigError: it is no config that can be trained.
             DataError: its text cannot be used, or is too short.
         """
-        return with_text(make_swarms(self.base, [point])[0], self.texts, self.places)
+        return with_text(make_swarms(self.base, [point])[0], self.texts)
 
 
 def _without_password(storage: str) -> str:
@@ -131,23 +130,26 @@ def make_search(
     storage: str | None,
     command: list[str],
     places: Places,
+    begun: bool = False,
 ) -> Search:
-    """Check that there is something to try; nothing is written but the cache of encoded texts.
+    """Check that there is something to try, ``begun`` as in ``Library``; nothing is written but the cache of encoded
+    texts.
 
     Raises:
         ConfigError, DataError: no combination can be trained; what is wrong with the first.
     """
-    texts: dict[str, Parcel] = {}
-    scout = _scout(base, groups, texts, places)
-    base = on_its_text(base, [name for group in groups for name in group], texts, places)
-    return Search(base, groups, seeds, trials, prune, storage, command, scout, places, texts)
+    varied = [name for group in groups for name in group]
+    texts = Library(places, begun, varied)
+    scout = _scout(base, groups, texts)
+    base = on_its_text(base, varied, texts)
+    return Search(base, groups, seeds, trials, prune, storage, command, scout, texts)
 
 
-def _scout(base: Config, groups: list[Group], texts: dict[str, Parcel], places: Places) -> tuple[Swarm, Parcel]:
+def _scout(base: Config, groups: list[Group], texts: Library) -> tuple[Swarm, Parcel]:
     problem: ConfigError | DataError | None = None
     for point in itertools.islice(itertools.product(*map(corners, groups)), MOST_CORNERS):
         try:
-            return with_text(make_swarms(base, [point])[0], texts, places)
+            return with_text(make_swarms(base, [point])[0], texts)
         except CorpusUnavailable:
             raise
         except (ConfigError, DataError) as error:
@@ -206,7 +208,7 @@ def search_of_plan(
         command = _with_data(command, source)
     storage = storage or form.search.storage
     seeds, trials = max(seeds or 1, plan["seeds"]), trials or form.trials
-    search = make_search(base, groups, seeds, trials, form.search.prune, storage, command, places)
+    search = make_search(base, groups, seeds, trials, form.search.prune, storage, command, places, begun=True)
     refuse_other_texts(hive, search.plan, source)
     moved = {} if source is None else {"config": search.plan["config"], "command": command}
     hive.write_plan({**plan, **moved, "seeds": search.seeds, "trials": search.trials})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import zlib
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -41,6 +42,29 @@ class Parcel:
         """The same for a machine that does not share this one's disk."""
         ids = open_parcel(self).ids
         return replace(self, file=None, content=zlib.compress(ids.tobytes(), 1))
+
+
+class Library:
+    """The texts that combinations read, each packed once. Where a hive has ``begun``, or its texts are among what is
+    ``varied``, it is known which these are: ``corpus.fallback`` takes the place of none."""
+
+    def __init__(self, places: Places, begun: bool, varied: Collection[str]) -> None:
+        self._places = places
+        self._known = begun or "corpus.source" in varied
+        self._parcels: dict[str, Parcel] = {}
+
+    def read(self, config: CorpusConfig) -> Parcel:
+        """The text that a config asks for.
+
+        Raises:
+            DataError: it cannot be used.
+        """
+        if self._known:
+            config = config.model_copy(update={"fallback": None})
+        key = config.model_dump_json()
+        if key not in self._parcels:
+            self._parcels[key] = pack_text(config, self._places)
+        return self._parcels[key]
 
 
 def pack_text(config: CorpusConfig, places: Places) -> Parcel:
