@@ -181,6 +181,13 @@ class TestGrid:
         assert "1 of 1 bee" in (err := run(*words, "--name", "x", terminal=True).err)
         assert "1 bees" not in err
 
+    @pytest.mark.parametrize("search", [(), ("--search", "--trials", "1")])
+    def test_a_measurement_is_announced_where_there_is_one(self, search: tuple[str, ...]) -> None:
+        auto = (*GRID[:-1], "auto", "--name", "x", *search)
+        cannot_be_stacked = (*GRID[:-1], "auto", "--name", "y", "--set", "model.dropout=0.2", *search)
+        for words, measured in (((*GRID, *search), False), (auto, True), (auto, False), (cannot_be_stacked, False)):
+            assert ("some seconds to measure" in done(*words).err) == measured, words
+
     def test_progress(self) -> None:
         """A bar and medians on a terminal; without one nothing that moves."""
         assert "\r" not in done(*GRID).err

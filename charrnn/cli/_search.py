@@ -12,7 +12,7 @@ import click
 
 from charrnn.cli._interrupts import Interrupts
 from charrnn.cli._options import as_words, overrides
-from charrnn.cli._swarm_bar import SwarmBar
+from charrnn.cli._swarm_bar import SwarmBar, announce_measurement
 from charrnn.cli._table import table
 from charrnn.cli._terminal import format_loss, printable, say, warn
 from charrnn.errors import CharRNNError, Interrupted, UsageError
@@ -191,6 +191,7 @@ def run_search(
     )
     batched = "no" if search.prune else batched
     left = max(search.trials - memory.count, 0)
+    announce_measurement(hive, search.colony, cluster, jobs, batched)
     with Interrupts() as interrupts, place_for(hive, search.colony, cluster, jobs, batched) as (place, arrangement):
         say(f"Bees:   {arrangement}")
         with SearchBar(left, search.seeds) as bar:

@@ -10,12 +10,26 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from charrnn.cli._terminal import PLAIN_LINE_SECONDS, format_loss, format_seconds, printable
+from charrnn.cli._terminal import PLAIN_LINE_SECONDS, format_loss, format_seconds, printable, say
 
 if TYPE_CHECKING:
+    from charrnn.studies.swarm.arrange import Batched
     from charrnn.studies.swarm.bee import Task
+    from charrnn.studies.swarm.cluster import Cluster
+    from charrnn.studies.swarm.colony import Colony
+    from charrnn.studies.swarm.hive import Hive
 
 BAR = "{percentage:3.0f}%|{bar:24}| {desc}"
+
+
+def announce_measurement(
+    hive: Hive, colony: Colony, cluster: Cluster | None, jobs: int | None, batched: Batched
+) -> None:
+    """Say why nothing seems to happen, where there will be one."""
+    from charrnn.studies.swarm.arrange import is_measured
+
+    if is_measured(hive, colony, cluster, jobs, batched):
+        say("        some seconds to measure how this machine is best used ...")
 
 
 class SwarmBar:

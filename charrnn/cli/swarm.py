@@ -15,7 +15,7 @@ from charrnn.cli._complete import hives, settings
 from charrnn.cli._openmp import spin_briefly
 from charrnn.cli._options import config_option, data_option, device_option, overrides, set_option
 from charrnn.cli._search import new_search, refuse_mixed, refuse_other_kind, resumed_search, run_search
-from charrnn.cli._swarm_bar import SwarmBar
+from charrnn.cli._swarm_bar import SwarmBar, announce_measurement
 from charrnn.cli._table import table
 from charrnn.cli._terminal import format_loss, say, warn
 from charrnn.errors import CharRNNError, Interrupted, UsageError
@@ -209,8 +209,7 @@ def _fly(
         f"Hive:   {hive.path}: {counted(swarms, 'combination')} x {counted(seeds, 'seed')} "
         f"= {counted(swarms * seeds, 'bee')} on {colony.swarms[0][1].text.name}"
     )
-    if cluster is None and hive.plan["threads"] is None:
-        say("        some seconds to measure how this machine is best used ...")
+    announce_measurement(hive, colony, cluster, jobs, batched)
     with Interrupts() as interrupts, place_for(hive, colony, cluster, jobs, batched) as (place, arrangement):
         say(f"Bees:   {arrangement}")
         with SwarmBar(colony.labels, seeds) as bar:

@@ -56,6 +56,14 @@ def place_for(
         yield place, arrangement
 
 
+def is_measured(hive: Hive, colony: Colony, cluster: Cluster | None, jobs: int | None, batched: Batched) -> bool:
+    """Whether ``place_for`` takes its time: neither the user nor a measurement before has decided everything."""
+    if cluster is not None or hive.plan["threads"] is not None:
+        return False
+    is_open = jobs is None and colony.base.training.threads is None
+    return is_open or (batched == "auto" and bool(_largest_family(colony)))
+
+
 def _refuse_another_way(hive: Hive, colony: Colony, batched: Batched, jobs: int) -> None:
     """Raises UsageError where a begun hive is to be gone on with otherwise than it was begun."""
     _refuse_unstackable(colony, batched)
