@@ -853,6 +853,45 @@ class TestNothingToSay:
                 finding = rule(but(history=late, config=a_config(f"training.grad_clip={clip}"), **more))
                 assert finding is None or not re.search(r"\bnan\b", finding.measured)
 
+    @pytest.mark.parametrize(
+        ("foreign", "words"), [(0.031, "0.03 nats worse on the"), (-0.031, "0.03 nats better on the")]
+    )
+    def test_better_and_worse(self, foreign: float, words: str) -> None:
+        assert words in texts.foreign_text(but(texts=replace(HEALTHY.texts, foreign=foreign))).measured
+
+    @pytest.mark.parametrize(
+        ("seq_len", "first", "words"),
+        [
+            (
+                16,
+                2.1,
+                "the first of 16 characters of a window costs 0.10 nats more than the others; from a zero state ",
+            ),
+            (
+                16,
+                1.9,
+                "the first of 16 characters of a window costs 0.10 nats less than the others; from a zero state ",
+            ),
+            (
+                64,
+                2.1,
+                "the first 4 of 64 characters of a window cost 0.10 nats more than the others; from a zero state ",
+            ),
+        ],
+    )
+    def test_how_a_window_begins(self, seq_len: int, first: float, words: str) -> None:
+        config = a_config(f"training.seq_len={seq_len}")
+        finding = state.carried_state(logged(config=config, loss_by_position=[first] + [2.0] * 15))
+        assert finding is not None
+        assert finding.measured.startswith(words)
+        assert finding.measured.endswith("1.00 nats more")
+
+    @pytest.mark.parametrize(("cold", "words"), [(2.113, "0.013 nats more"), (2.087, "0.013 nats less")])
+    def test_a_cold_start(self, cold: float, words: str) -> None:
+        finding = state.cold_state(but(val_loss_cold=cold))
+        assert finding is not None
+        assert f"on the validation text {words} from a cold start" in finding.measured
+
     def test_no_jump_is_told_where_there_was_none(self) -> None:
         finding = gradients.clipping(logged(LATE, clipped=0.0, config=a_config("training.grad_clip=null")))
         assert finding is not None

@@ -31,3 +31,8 @@ def problem(name: str, title: str, measured: str, threshold: str, meaning: str, 
 def healthy(name: str, title: str, measured: str, threshold: str) -> Finding:
     """A finding that is no problem."""
     return Finding(name, False, title, measured, threshold)
+
+
+def by_sign(nats: float, more: str = "more", less: str = "less", digits: str = ".2f") -> str:
+    """A difference of losses in words: ``0.10 nats more``, or ``less`` where it is negative."""
+    return f"{abs(nats):{digits}} nats {less if nats < 0 else more}"

@@ -6,7 +6,7 @@ import math
 from statistics import mean
 
 from charrnn.studies.doctor.evidence import Evidence
-from charrnn.studies.doctor.finding import Finding, healthy, problem
+from charrnn.studies.doctor.finding import Finding, by_sign, healthy, problem
 
 CARRIED = 0.5  # of the streams
 NOISE = 0.5  # of what a cold start costs
@@ -30,8 +30,8 @@ def carried_state(evidence: Evidence) -> Finding | None:
     excess = mean(row[0] - mean(row[1:]) for row in rows)
     cost = evidence.reading.cold_cost(first)
     measured = (
-        f"the first {first} of {evidence.config.training.seq_len} characters of a window cost {excess:+.2f} nats more "
-        f"than the others; from a zero state it would be {cost:+.2f}"
+        f"the first {'of' if first == 1 else f'{first} of'} {evidence.config.training.seq_len} characters of a window "
+        f"cost{'s' * (first == 1)} {by_sign(excess)} than the others; from a zero state it would be {by_sign(cost)}"
     )
     threshold = f"{NOISE:.0%} of what a cold start costs, and {COLD_EXCESS:.0%} of the unigram entropy (calibrated)"
     learned = evidence.train_loss < evidence.entropies["unigram"]
@@ -65,7 +65,7 @@ def cold_state(evidence: Evidence) -> Finding | None:
     """Can the model read from a zero state, as sampling does? Over its first characters, and in the long run."""
     unigram, ahead = evidence.entropies["unigram"], evidence.continuation
     cost, excess = ahead.cold - ahead.carried, evidence.val_loss_cold - evidence.val_loss
-    measured = f"on the validation text {excess:.2g} nats more from a cold start"
+    measured = f"on the validation text {by_sign(excess, digits='.2g')} from a cold start"
     if ahead.characters:
         measured = (
             f"on the next {ahead.characters} characters of the training streams {ahead.cold:.3g} nats each from a cold "

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from charrnn.studies.doctor.evidence import Evidence
-from charrnn.studies.doctor.finding import Finding, healthy, problem
+from charrnn.studies.doctor.finding import Finding, by_sign, healthy, problem
 from charrnn.text.encoded import SHORTEST
 
 FOREIGN = 0.25  # nats per character
@@ -31,9 +31,8 @@ def too_short(evidence: Evidence) -> Finding:
 def foreign_text(evidence: Evidence) -> Finding:
     """Do the pairs of letters of the training part foretell those of the validation part?"""
     foreign = evidence.texts.foreign
-    measured = (
-        f"a bigram count of the training part does {foreign:+.2f} nats worse on the validation part than on its own"
-    )
+    difference = by_sign(foreign, "worse", "better")
+    measured = f"a bigram count of the training part does {difference} on the validation part than on its own"
     threshold = f"{FOREIGN:g} nats per character (calibrated)"
     if foreign <= FOREIGN:
         return healthy("split", "The validation text is like the training text.", measured, threshold)
