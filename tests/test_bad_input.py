@@ -440,6 +440,8 @@ def test_eval_of_a_single_character() -> None:
     ("corpus stats no-run", "no-run", "corpus.glob"),
     ("corpus stats cat.txt --set corpus.min_count=x", "--set corpus.min_count=x", "should be a valid integer"),
     ("corpus stats cat.txt --set corpus.min=2", "--set corpus.min=2", "min_count"),
+    ("corpus stats cat.txt --set training.lr=1", "--set training.lr=1", "corpus.encoding", "how the text is read"),
+    ("corpus stats cat.txt --set corpus.source=b.txt", "--set corpus.source=b.txt", "how the text is read"),
     ("corpus stats cat.txt --set corpus.encoding=utf-9", "--set corpus.encoding=utf-9", "try utf-8"),
     ("corpus fetch hamlet", "hamlet", "there are shakespeare, play, python, counting"),
     ("corpus melt", "'melt'", "No such command"),

@@ -63,12 +63,19 @@ def stats(source: str, assignments: tuple[str, ...], as_json: bool) -> None:
     Example: charrnn corpus stats my.txt --set corpus.encoding=latin-1
     """
     from charrnn.config.loader import load_config
+    from charrnn.config.schema import CorpusConfig
     from charrnn.config.settings import NamedOverride
+    from charrnn.errors import UsageError
     from charrnn.text.corpus import find_corpus
     from charrnn.text.encoded import encode_corpus
     from charrnn.text.places import Places
     from charrnn.text.stats import corpus_stats
 
+    known = [f"corpus.{name}" for name in CorpusConfig.model_fields if name != "source"]
+    for one in assignments:
+        key = one.partition("=")[0].strip()
+        if key == "corpus.source" or not key.startswith("corpus."):  # another misspelt one gets the nearest name below
+            raise UsageError(f"--set {one}: give {', '.join(known)} only: how the text is read")
     given = NamedOverride(("corpus", "source"), source, f"SOURCE {source!r}")
     config = load_config(None, ["training.epochs=1", *assignments], [given]).corpus
     places = Places.from_environment()
