@@ -23,7 +23,7 @@ ENVIRONMENT = {
     "corpus": {"name": "cat.txt", "sha256": SHA, "characters": 12345},
 }
 SHARES = [0.5**k for k in range(20)]
-NO_PROBLEM = Examined([], [], ThroughTime(SHARES, None, 10, "It halves with every character."))
+NO_PROBLEM = Examined([], [], ThroughTime(SHARES, None, 10, "character", "It halves with every character."))
 
 
 def log(step: int, loss: float, **more: Any) -> Row:

@@ -252,7 +252,8 @@ class TestPage:
     bad = Finding("bad", True, "Not well.", "2 of 1", "1 (calibrated)", "It hurts.", "charrnn train")
 
     def page(self, *problems: Finding) -> str:
-        return describe(Examination("a run", list(problems), [self.good], self.profile, self.reading, 10, {}))
+        examination = Examination("a run", list(problems), [self.good], self.profile, self.reading, 10, "character", {})
+        return describe(examination)
 
     def test_with_problems(self) -> None:
         assert self.page(self.bad, replace(self.bad, title="Worse.")) == (
@@ -274,7 +275,7 @@ class TestPage:
     def test_short_pieces(self) -> None:
         """The gradient reaches further back than the pieces that the validation part has room for."""
         profile = Profile([0.5**k for k in range(20)], None)
-        lines = describe(Examination("a run", [], [self.good], profile, self.reading, 10, {})).splitlines()
+        lines = describe(Examination("a run", [], [self.good], profile, self.reading, 10, "character", {})).splitlines()
         assert lines[-7].split()[2:] == ["1", "2", "4", "8", "16"]
         assert lines[-3].split() == ["characters", "1", "2"]
         assert lines[-1].split() == ["carried", "2", "1.25"]
@@ -284,7 +285,7 @@ class TestPage:
 
     def test_json_knows_no_infinity(self) -> None:
         profile = Profile([1.0, math.inf], [1.0, math.nan])
-        values = Examination("a run", [self.bad], [], profile, self.reading, 10, {}).to_dict()
+        values = Examination("a run", [self.bad], [], profile, self.reading, 10, "character", {}).to_dict()
         assert values["gradient_through_time"] == {"hidden": [1.0, None], "cell": [1.0, None]}
         json.dumps(values, allow_nan=False)
 
@@ -350,7 +351,7 @@ class TestPicture:
 
     @pytest.mark.parametrize("cell", [None, [2.0, 1.0, 1e-9, 0.0]])
     def test_what_is_drawn(self, cell: list[float] | None) -> None:
-        [axis] = draw_through_time([4.0, 2.0, 0.04, 0.0], cell, 2, "a title").axes
+        [axis] = draw_through_time([4.0, 2.0, 0.04, 0.0], cell, 2, "byte", "a title").axes
         lines = {str(line.get_label()): line for line in axis.get_lines()}
         hidden = lines["hidden state h"].get_ydata()
         assert list(map(float, hidden))[:3] == pytest.approx([1, 0.5, 0.01])  # type: ignore[arg-type]
@@ -359,20 +360,21 @@ class TestPicture:
         assert list(lines["1 %"].get_ydata()) == [0.01, 0.01]  # type: ignore[arg-type]
         assert list(lines["seq_len 2: windows end here"].get_xdata()) == [2, 2]  # type: ignore[arg-type]
         assert (axis.get_xlim(), axis.get_yscale(), axis.get_title()) == ((0, 3), "log", "a title")
-        assert "characters back" in axis.get_xlabel()
+        assert axis.get_xlabel() == "bytes back, k"
+        assert "state k bytes back" in axis.get_ylabel()
 
     def test_windows_that_end_outside(self) -> None:
-        [axis] = draw_through_time([4.0, 2.0], None, 2, "a title").axes
+        [axis] = draw_through_time([4.0, 2.0], None, 2, "byte", "a title").axes
         assert not any("seq_len" in str(line.get_label()) for line in axis.get_lines())
 
     @pytest.mark.parametrize("norms", [[1.0], [0.0, 0.0], [1.0, math.inf, math.nan], [math.nan] * 3, [1e30, 1e-30]])
     def test_whatever_was_measured(self, norms: list[float]) -> None:
-        draw_through_time(norms, norms, 1, "a title").savefig("time.png")
+        draw_through_time(norms, norms, 1, "byte", "a title").savefig("time.png")
 
     def test_names_are_no_formulas_and_none_is_left_out(self) -> None:
         """To matplotlib a ``$`` begins one, and what begins with ``_`` has no place in a legend."""
         names = ["_a", "a$_b", "$^$"]
-        figure = draw_gradients({name: [1.0, 0.5] for name in names}, [2], r"$\x: how far$")
+        figure = draw_gradients({name: [1.0, 0.5] for name in names}, [2], "byte", r"$\x: how far$")
         figure.draw_without_rendering()
         found = figure.axes[0].get_legend()
         assert found is not None

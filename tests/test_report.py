@@ -45,7 +45,7 @@ HEALTHY = healthy("clipping", "Clipping is rare.", "1 %", "20 %")
 
 def examination(*problems: Finding) -> Examination:
     profile, reading = Profile(SHARES, None), Reading([2.0], [2.0], {1: 2.0})
-    return Examination("a run", list(problems), [HEALTHY], profile, reading, 10, {})
+    return Examination("a run", list(problems), [HEALTHY], profile, reading, 10, "character", {})
 
 
 @pytest.fixture
@@ -214,10 +214,10 @@ class TestContent:
         assert duration(seconds) == words
 
     def test_how_far_back(self) -> None:
-        words = reach_words(Profile(SHARES, None), 10)
+        words = reach_words(Profile(SHARES, None), 10, "character")
         assert "hidden state" in words
         assert "below 1\u00a0% from 7 characters back on: 0.5 at 1, 0.062 at 4, 1.5e-05 at 16." in words
-        assert "stays above 1\u00a0% for all 4 characters" in reach_words(Profile([1.0] * 5, [1.0] * 5), 10)
+        assert "stays above 1\u00a0% for all 4 bytes" in reach_words(Profile([1.0] * 5, [1.0] * 5), 10, "byte")
 
 
 @pytest.mark.usefixtures("quick")

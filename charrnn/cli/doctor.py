@@ -161,21 +161,21 @@ def describe(examination: Examination) -> str:
     lines += [
         "",
         "Gradient through time, relative to the loss itself:",
-        "  characters back " + "".join(f"{k:>9}" for k in shown),
+        f"  {examination.unit + 's back':16}" + "".join(f"{k:>9}" for k in shown),
         "  gradient        " + "".join(f"{profile[k]:>9.1e}" for k in shown),
         "",
         f"Loss on {'unseen text' if examination.is_unseen else 'the training text (validation: too short for this)'} "
-        "by the characters read before, from a cold start and from a carried state:",
-        *_by_characters(examination.reading),
+        f"by the {examination.unit}s read before, from a cold start and from a carried state:",
+        *_by_place(examination.reading, examination.unit),
     ]
     return "\n".join(lines)
 
 
-def _by_characters(reading: Reading) -> list[str]:
+def _by_place(reading: Reading, unit: str) -> list[str]:
     """A table, as far as the pieces that were read go."""
     shown = [k for k in SHOWN_BACK if k < len(reading.cold)]
     return [
-        "  characters      " + "".join(f"{k:>9}" for k in shown),
+        f"  {unit + 's':16}" + "".join(f"{k:>9}" for k in shown),
         *(
             f"  {name:16}" + "".join(f"{_around(curve, k):>9.3g}" for k in shown)
             for name, curve in (("cold", reading.cold), ("carried", reading.carried))
@@ -195,7 +195,7 @@ def _draw(examination: Examination, path: Path, name: str) -> None:
 
     profile = examination.profile
     title = f"{name}: how far back it learns"
-    save_figure(draw_through_time(profile.hidden, profile.cell, examination.seq_len, title), path)
+    save_figure(draw_through_time(profile.hidden, profile.cell, examination.seq_len, examination.unit, title), path)
     say(f"Picture: {path}")
 
 

@@ -135,6 +135,7 @@ def _labels(runs: Sequence[Run]) -> list[str]:
 
 
 def _through_time(runs: Sequence[Run]) -> Figure:
+    from charrnn.plots.figures import symbol
     from charrnn.plots.through_time import draw_gradients, draw_through_time
     from charrnn.studies.doctor.examination import gradient_of
     from charrnn.text.places import Places
@@ -143,12 +144,14 @@ def _through_time(runs: Sequence[Run]) -> Figure:
     for run, (profile, _) in zip(runs, found, strict=True):
         if not math.isfinite(profile.hidden[0]):
             raise CharRNNError(f"{run.path}: nothing to draw: its gradient is not a finite number; it has diverged")
+    unit = symbol(run.config.corpus.vocabulary for run in runs)
     if len(found) == 1:
         [(profile, seq_len)] = found
-        return draw_through_time(profile.hidden, profile.cell, seq_len, f"{runs[0].path}: how far back it learns")
+        title = f"{runs[0].path}: how far back it learns"
+        return draw_through_time(profile.hidden, profile.cell, seq_len, unit, title)
     title = "How far back they learn (the cell state of LSTMs, else the hidden state)"
     states = {label: profile.state for label, (profile, _) in zip(_labels(runs), found, strict=True)}
-    return draw_gradients(states, [seq_len for _, seq_len in found], title)
+    return draw_gradients(states, [seq_len for _, seq_len in found], unit, title)
 
 
 @plot.command()

@@ -35,11 +35,12 @@ class Checked:
 
 @dataclass(frozen=True)
 class ThroughTime:
-    """Gradient norms by characters back (see ``draw_through_time``), and what they show in words."""
+    """Gradient norms by ``unit``s back (see ``draw_through_time``), and what they show in words."""
 
     hidden: list[float]
     cell: list[float] | None
     seq_len: int
+    unit: str
     words: str
 
 
@@ -191,5 +192,5 @@ def _parameters(chapter: Chapter, identifier: str) -> Markup | None:
 
 
 def _through_time(name: str, found: ThroughTime, identifier: str) -> Markup:
-    figure = draw_through_time(found.hidden, found.cell, found.seq_len, "")
+    figure = draw_through_time(found.hidden, found.cell, found.seq_len, found.unit, "")
     return inline_figure(figure, f"{identifier}-time", readable(f"How far back {name} learns"), found.words)

@@ -14,16 +14,17 @@ TITLE = 11.0  # points
 LOWEST = 1e-6  # of the gradient at the loss: below it nothing is learned, and the axis would be all noise
 
 
-def draw_through_time(hidden: list[float], cell: list[float] | None, seq_len: int, title: str) -> Figure:
-    """Norms of d loss_t / d h_{t-k}, and of the cell state where there is one, against k, relative to k = 0.
+def draw_through_time(hidden: list[float], cell: list[float] | None, seq_len: int, unit: str, title: str) -> Figure:
+    """Norms of d loss_t / d h_{t-k}, and of the cell state where there is one, against k, relative to k = 0; k counts
+    ``unit``: characters or bytes, in the singular.
 
     A line at 1 %, and one where the windows of training end.
     """
     states = {"hidden state h": hidden} | ({} if cell is None else {"cell state c": cell})
-    return draw_gradients(states, [seq_len], title)
+    return draw_gradients(states, [seq_len], unit, title)
 
 
-def draw_gradients(curves: dict[str, list[float]], seq_lens: Sequence[int], title: str) -> Figure:
+def draw_gradients(curves: dict[str, list[float]], seq_lens: Sequence[int], unit: str, title: str) -> Figure:
     """The same, of several runs: norms against k by the label that they get."""
     figure, (axis,) = new_figure(1, 4.0)
     for number, (label, norms) in enumerate(curves.items()):
@@ -39,8 +40,8 @@ def draw_gradients(curves: dict[str, list[float]], seq_lens: Sequence[int], titl
     axis.set_yscale("log")
     axis.yaxis.set_major_locator(LogLocator())
     axis.set_xlim(0, max(longest - 1, 1))
-    axis.set_xlabel("characters back, k")
-    axis.set_ylabel("gradient of the loss with respect to the\nstate k characters back, relative to k = 0")
+    axis.set_xlabel(f"{unit}s back, k")
+    axis.set_ylabel(f"gradient of the loss with respect to the\nstate k {unit}s back, relative to k = 0")
     axis.set_title(wrapped(title, float(figure.get_figwidth()), TITLE), fontsize=TITLE, parse_math=False)
     lines = axis.get_lines()
     named_legend(axis, lines, [str(line.get_label()) for line in lines], fontsize="small", loc="best")

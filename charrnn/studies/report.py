@@ -98,7 +98,9 @@ def _examined(path: Path, places: Places | None, advanced: Advanced) -> Examined
     return Examined(
         [_checked(finding) for finding in found.problems],
         [_checked(finding) for finding in found.healthy],
-        ThroughTime(profile.hidden, profile.cell, found.seq_len, reach_words(profile, found.seq_len)),
+        ThroughTime(
+            profile.hidden, profile.cell, found.seq_len, found.unit, reach_words(profile, found.seq_len, found.unit)
+        ),
     )
 
 

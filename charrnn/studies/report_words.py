@@ -18,7 +18,7 @@ BEGINNINGS = {
     "diverged": "Diverged after {}.",
     "interrupted": "Interrupted after {}.",
 }
-SHOWN_BACK = (1, 4, 16, 64)  # characters
+SHOWN_BACK = (1, 4, 16, 64)  # characters, or bytes
 
 
 def verdict(run: Run) -> str:
@@ -68,19 +68,19 @@ def duration(seconds: float) -> str:
     return f"{minutes} min {rest} s" if minutes else f"{rest} s"
 
 
-def reach_words(profile: Profile, seq_len: int) -> str:
-    """What the gradient through time shows, in numbers."""
+def reach_words(profile: Profile, seq_len: int, unit: str) -> str:
+    """What the gradient through time shows, in numbers; ``unit`` is what the network reads: character or byte."""
     state = "hidden state" if profile.cell is None else "cell state"
     shares = profile.relative
     some = ", ".join(f"{shares[k]:.2g} at {k}" for k in SHOWN_BACK if k < len(shares))
     end = (
-        f"stays above 1\u00a0% for all {len(shares) - 1} characters looked back"
+        f"stays above 1\u00a0% for all {len(shares) - 1} {unit}s looked back"
         if profile.reach is None
-        else f"is below 1\u00a0% from {profile.reach} characters back on"
+        else f"is below 1\u00a0% from {profile.reach} {unit}s back on"
     )
     return (
-        f"The gradient of the loss with respect to the {state} some characters back, as a share of that at the loss, "
-        f"{end}: {some}. Training looks back over windows of {seq_len} characters."
+        f"The gradient of the loss with respect to the {state} some {unit}s back, as a share of that at the loss, "
+        f"{end}: {some}. Training looks back over windows of {seq_len} {unit}s."
     )
 
 

@@ -40,7 +40,8 @@ BRIEF_SHARE = 0.4  # of the whole visit
 @dataclass(frozen=True)
 class Examination:
     """``problems``, the one to mend first in front, and what is ``healthy``; ``profile`` and ``reading`` to be shown;
-    ``subject`` says what was examined, ``details`` has every other number as plain values."""
+    ``subject`` says what was examined, ``unit`` what it reads (character or byte), ``details`` has every other number
+    as plain values."""
 
     subject: str
     problems: list[Finding]
@@ -48,6 +49,7 @@ class Examination:
     profile: Profile
     reading: Reading
     seq_len: int
+    unit: str
     details: dict[str, Any]
     is_unseen: bool = True  # the text of ``reading``: else the validation part is too short, and training's was read
 
@@ -106,11 +108,12 @@ def examine(session: Session, history: History, config_name: str, advanced: Adva
     with kept_generators(session.trainer.device):
         evidence = collect(session, history, config_name, advanced)
     findings = ask_rules(RULES, evidence)
+    unit = session.text.vocabulary.kind.removesuffix("s")
     train_loss = f"{evidence.train_loss:.3g}" if history.logs else "not logged"
     subject = (
         f"{config_name}: {session.config.model.shape} on {session.text.name}, "
         f"{evidence.history.steps:,} steps (probed as saved at step {probed:,}), training loss {train_loss}, "
-        f"validation loss {evidence.val_loss:.3g} nats per character"
+        f"validation loss {evidence.val_loss:.3g} nats per {unit}"
     )
     return Examination(
         subject,
@@ -119,6 +122,7 @@ def examine(session: Session, history: History, config_name: str, advanced: Adva
         profile=evidence.profile,
         reading=evidence.reading,
         seq_len=session.config.training.seq_len,
+        unit=unit,
         details=evidence.details(),
         is_unseen=unseen_span(session.text, PIECE) == session.text.spans["val"],
     )
