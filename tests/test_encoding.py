@@ -408,6 +408,19 @@ class TestCache:
         assert file.read_bytes() == whole
 
     @pytest.mark.parametrize("kind", ["encoded", "surveys"])
+    def test_what_an_older_version_cached_of_the_same_text_goes(
+        self, kind: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("charrnn.text.encoded.CACHE_VERSION", 1)
+        encode(b"abacb")
+        encode(b"another text")
+        older = set(files_in_cache(kind))
+        monkeypatch.setattr("charrnn.text.encoded.CACHE_VERSION", 2)
+        encode(b"abacb")
+        assert len(older - set(files_in_cache(kind))) == 1
+        assert len(files_in_cache(kind)) == 2
+
+    @pytest.mark.parametrize("kind", ["encoded", "surveys"])
     def test_a_file_of_the_cache_in_the_place_of_another_is_not_taken(self, kind: str) -> None:
         texts = b"aabcb", b"ABCCA"
         for text in texts:

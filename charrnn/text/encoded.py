@@ -13,6 +13,7 @@ import math
 import mmap
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -134,12 +135,13 @@ def encode_corpus(
     survey = partial(_survey, corpus, config.encoding, places, sha256, lengths)
     if vocabulary is None:
         vocabulary = Vocabulary("bytes") if config.vocabulary == "bytes" else _make_vocabulary(corpus, config, survey())
-    key = _cache_key(*_content(sha256, lengths), config.encoding, vocabulary.digest, on_unknown)
-    path = places.cache / "encoded" / f"{key}.{vocabulary.dtype.name}"
+    what = [*_content(sha256, lengths), config.encoding, vocabulary.digest, on_unknown]
+    path, *older = _cached(places.cache / "encoded", f".{vocabulary.dtype.name}", what)
     length, skipped = (num_bytes, 0) if vocabulary.kind == "bytes" else _known(survey(), vocabulary)
     if sealed_length(path) != length * vocabulary.dtype.itemsize:  # not there, or damaged: made anew
         chunks = _chunks_of_ids(corpus, config.encoding, vocabulary, on_unknown, sha256)
         write_sealed(path, (ids.astype(vocabulary.dtype).tobytes() for ids in chunks))
+        _forget(older)
     ids = map_ids(path, vocabulary, length)
     spans = split_spans(len(ids), config.split)
     left_out = (
@@ -154,8 +156,18 @@ def map_ids(path: Path, vocabulary: Vocabulary, length: int) -> Ids:
     return np.memmap(path, vocabulary.dtype, "r", shape=(length,)) if length else np.zeros(0, np.uint8)
 
 
-def _cache_key(*what: str) -> str:
-    return hashlib.sha256("\0".join((str(CACHE_VERSION), *what)).encode()).hexdigest()[:32]
+def _cached(folder: Path, suffix: str, what: list[str]) -> list[Path]:
+    """The file of the cache for ``what``, and after it those in which older versions of charrnn kept the same."""
+    versions = range(CACHE_VERSION, 0, -1)
+    keys = (hashlib.sha256("\0".join((str(version), *what)).encode()).hexdigest()[:32] for version in versions)
+    return [folder / f"{key}{suffix}" for key in keys]
+
+
+def _forget(older: list[Path]) -> None:
+    """Remove what nobody would ever look for again. An older program that still reads one keeps it mapped."""
+    for path in older:
+        with suppress(OSError):  # not there, or another user's
+            path.unlink()
 
 
 def _content(sha256: str, lengths: list[int]) -> list[str]:
@@ -166,11 +178,12 @@ def _content(sha256: str, lengths: list[int]) -> list[str]:
 
 def _survey(corpus: Corpus, encoding: str, places: Places, sha256: str, lengths: list[int]) -> dict[int, int]:
     """How often each code point occurs, from the cache where it has that."""
-    path = places.cache / "surveys" / f"{_cache_key(*_content(sha256, lengths), encoding)}.json"
+    path, *older = _cached(places.cache / "surveys", ".json", [*_content(sha256, lengths), encoding])
     if sealed_length(path) is not None:
         return {int(point): count for point, count in json.loads(path.read_bytes()[:-SEAL_BYTES]).items()}
     counts = count_characters(corpus, encoding, sha256)
     write_sealed(path, [json.dumps(counts).encode()])
+    _forget(older)
     return counts
 
 
