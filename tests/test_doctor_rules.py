@@ -710,6 +710,25 @@ class TestTargets:
 class TestOnlyTheCause:
     """What follows from a fault that another rule names is not named as well."""
 
+    def test_no_rate_is_too_low_for_a_text_that_is_known_by_heart(self) -> None:
+        """A higher one would get there sooner, and could not get lower."""
+        tried = replace(TRIALS, losses=TRIALS.losses | {"higher rate": [0.5, 0.5]})
+        unknown, known = (replace(logged(train_loss=RATE_LIMIT * one), trials=tried) for one in (BEYOND, INSIDE))
+        finding = rates.rate(unknown)
+        assert finding is not None
+        assert finding.problem
+        assert rates.rate(known) is None
+
+    def test_no_setting_helps_a_text_that_is_too_short(self) -> None:
+        """Not a rate at which it is known by heart sooner; and a few characters to validate on show nothing."""
+        tried = replace(TRIALS, losses=TRIALS.losses | {"higher rate": [0.5, 0.5]})
+        short, long = (but(characters=count, trials=tried, val_loss_cold=3.0) for count in (999, 1000))
+        for rule in (rates.rate, state.cold_state):
+            finding = rule(long)
+            assert finding is not None
+            assert finding.problem
+            assert rule(short) is None
+
     def test_a_rate_far_too_low_makes_no_network_too_small(self) -> None:
         learns = tried(same=[UNIGRAM] * 2, higher_rate=[UNIGRAM - 1] * 2)
         slow = replace(learns, memorised=[UNIFORM] * 100)

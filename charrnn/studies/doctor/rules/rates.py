@@ -9,6 +9,7 @@ from statistics import median
 from charrnn.studies.doctor.evidence import Evidence
 from charrnn.studies.doctor.finding import Finding, healthy, problem
 from charrnn.studies.doctor.rules.gradients import HARM
+from charrnn.studies.doctor.rules.texts import SHORTEST
 from charrnn.studies.doctor.trials import RATE_FACTOR, SHORTEST_SCALED, USUAL_DECAY, USUAL_MOMENTUM, Trials
 from charrnn.training.optimizers import as_penalty
 
@@ -35,11 +36,13 @@ def rate(evidence: Evidence) -> Finding | None:
     scaled = f", rates scaled {length}" if trials.scaled else ""
     measured = f"training loss after {trials.steps} steps{scaled}: {losses}"
     lower, higher = trials.gain("lower rate"), trials.gain("higher rate")
+    high = lower > higher or math.isinf(trials.loss("same"))  # what diverges is not cured by more
     if max(lower, higher) <= limit:
         if not math.isfinite(trials.loss("same")):
             return None  # nothing to compare with
         return healthy("rate", "The learning rate is about right.", measured, threshold)
-    high = lower > higher or math.isinf(trials.loss("same"))  # what diverges is not cured by more
+    if not high and (evidence.train_loss <= limit or evidence.characters < SHORTEST):
+        return None  # a higher one would know the text by heart sooner, and no more than that
     return problem(
         "rate-too-high" if high else "rate-too-low",
         f"The learning rate, {evidence.config.training.lr:g}, is too {'high' if high else 'low'}.",

@@ -7,6 +7,7 @@ from statistics import mean
 
 from charrnn.studies.doctor.evidence import Evidence
 from charrnn.studies.doctor.finding import Finding, by_sign, healthy, problem
+from charrnn.studies.doctor.rules.texts import SHORTEST
 
 CARRIED = 0.5  # of the streams
 NOISE = 0.5  # of what a cold start costs
@@ -75,8 +76,8 @@ def cold_state(evidence: Evidence) -> Finding | None:
         f"{COLD_COST * unigram:.2g} and {COLD_EXCESS * unigram:.2g} nats, {COLD_COST:.0%} and {COLD_EXCESS:.0%} of the "
         "unigram entropy (calibrated)"
     )
-    if not math.isfinite(excess):
-        return None
+    if not math.isfinite(excess) or evidence.characters < SHORTEST:
+        return None  # of a text so short the validation part is a handful of characters, whose loss is chance
     # A network that was often reset, and knows its text by heart, has lost its place in it, and not its way.
     lost = cost > COLD_COST * unigram and evidence.config.training.state_reset < USUAL_RESET
     if not lost and not excess > COLD_EXCESS * unigram:
