@@ -52,7 +52,7 @@ NEVER_CARRIED = ("--set", "training.state_reset=1", "--set", "run.name=reset")
 WILD = ("model.cell=rnn_relu", "training.optimizer=sgd", "training.lr=1000", "training.grad_clip=null", "run.name=wild")
 KEYS = {"subject", "problems", "healthy", "gradient_through_time", "seq_len", "reading", "texts", "activity"}
 KEYS |= {"new_profile", "new_activity", "continuation", "numerics", "trials", "val_loss", "val_loss_cold"}
-KEYS |= {"start_loss", "memorised", "entropies"}
+KEYS |= {"start_loss", "memorised", "batch_unigram", "entropies"}
 FINDING_KEYS = {"name", "problem", "title", "measured", "threshold", "meaning", "command"}
 
 

@@ -34,7 +34,7 @@ from charrnn.text.encoded import SHORTEST as SHORTEST_TEXT
 
 Rule = Callable[[Evidence], Finding | None]
 NAN, INF = math.nan, math.inf
-UNIFORM, UNIGRAM, BIGRAM = 4.0, 3.0, 2.4
+UNIFORM, UNIGRAM, BIGRAM, BATCH = 4.0, 3.0, 2.4, 3.2
 JUST = 1e-3
 INSIDE, BEYOND = 1 - JUST, 1 + JUST  # of a threshold that must not be exceeded
 
@@ -95,6 +95,7 @@ HEALTHY = Evidence(
     val_loss_cold=2.11,
     start_loss=UNIFORM,
     memorised=[UNIFORM] + [2.0] * 50 + [0.1] * 49,
+    batch_unigram=BATCH,
     trials=TRIALS,
 )
 
@@ -521,7 +522,7 @@ def unit_cases() -> list[Case]:
 def fit_cases() -> list[Case]:
     known = UNIGRAM * PLATEAU
     few = read_history([row | {"step": fit.FEWEST_STEPS - 1} for row in log_rows(train_loss=UNIGRAM)])
-    last = fit.NOT_MEMORISED * UNIFORM
+    last, bound = fit.NOT_MEMORISED * BATCH, rates.CLEAR_GAIN * UNIGRAM
     return [
         Case(
             fit.overfitting, "overfitting", scored(WORST_FIT * INSIDE), scored(WORST_FIT * BEYOND), "since step 1,000"
@@ -543,6 +544,12 @@ def fit_cases() -> list[Case]:
             "underfitting",
             but(memorised=[1.1 * last] + [last * INSIDE] * 60),
             but(memorised=[3 * UNIFORM] + [last * BEYOND] * 60),
+        ),
+        Case(  # nearly one character over and over
+            fit.too_small,
+            "underfitting",
+            but(memorised=[UNIFORM] + [bound * INSIDE] * 60, batch_unigram=0.01),
+            but(memorised=[UNIFORM] + [bound * BEYOND] * 60, batch_unigram=0.01),
         ),
         Case(fit.unigram_plateau, "unigram-plateau", trained_to(known * INSIDE), trained_to(known * BEYOND)),
         Case(fit.unigram_plateau, "unigram-plateau", but(history=few), trained_to(UNIGRAM)),

@@ -30,7 +30,7 @@ class Evidence:
     options, a value each, that change it.
     ``val_loss`` and ``val_loss_cold`` are those of the state that was examined, as are the probes'; ``new_profile``,
     ``new_activity`` and ``start_loss`` (over the training part) are of a new network of the same config, ``memorised``
-    its losses on one batch.
+    its losses on one batch, whose own unigram entropy is ``batch_unigram``.
     """
 
     config_name: str
@@ -50,6 +50,7 @@ class Evidence:
     val_loss_cold: float
     start_loss: float
     memorised: list[float]
+    batch_unigram: float
     trials: Trials
 
     @property
@@ -66,6 +67,7 @@ class Evidence:
             "val_loss_cold": self.val_loss_cold,
             "start_loss": self.start_loss,
             "memorised": self.memorised,
+            "batch_unigram": self.batch_unigram,
             "entropies": self.entropies,
         }
 

@@ -29,6 +29,7 @@ from charrnn.studies.doctor.probes.through_time import Profile, gradient_through
 from charrnn.studies.doctor.rules import RULES, ask_rules
 from charrnn.studies.doctor.trials import Lab, memorise, run_trials, untrained
 from charrnn.studies.trials import quick_loss
+from charrnn.text.baselines import conditional_entropy
 from charrnn.text.places import Places
 from charrnn.training.session import Session, config_in, restore_session
 
@@ -132,8 +133,7 @@ def collect(session: Session, history: History, config_name: str, advanced: Adva
     """All probes and trials. The session's trainer is used up: its carried state moves on by one window."""
     trainer, text, config = session.trainer, session.text, session.config
     advanced("reading the text", 0.0)
-    texts = compare_parts(text)
-    span = unseen_span(text, PIECE)
+    texts, span = compare_parts(text), unseen_span(text, PIECE)
     model = trainer.model.eval()
     advanced("gradient through time", 0.05)
     profile, activity = gradient_through_time(model, text.ids, span), watch(model, text.ids, span)
@@ -168,6 +168,7 @@ def collect(session: Session, history: History, config_name: str, advanced: Adva
         val_loss_cold=val_loss_cold,
         start_loss=start_loss,
         memorised=memorised,
+        batch_unigram=conditional_entropy(lab.batch, len(text.vocabulary), order=1),
         trials=trials,
     )
 

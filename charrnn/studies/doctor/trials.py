@@ -10,6 +10,7 @@ from charrnn.config.schema import Config, DropoutConfig
 from charrnn.model.charrnn import CharRNN
 from charrnn.studies.recommendation import length_factor
 from charrnn.studies.trials import WARM_UP_SHARE, Trial, trial, trial_config
+from charrnn.text.encoded import Ids
 from charrnn.training.session import Session
 from charrnn.training.trainer import Trainer, new_model
 
@@ -46,6 +47,12 @@ class Lab:
         planned = session.planned_steps(seconds_per_step)
         planned = planned or session.trainer.steps or STEPS
         return cls(session, min(planned, LONGEST_SCALED), seconds_per_step)
+
+    @property
+    def batch(self) -> Ids:
+        """The beginning of the training part, as long as one batch with its targets."""
+        training = self.session.config.training
+        return self.session.text.train_ids[: training.batch_size * (training.seq_len + 1)]
 
     def has_text_for(self, config: Config) -> bool:
         """Whether the training part has a window for each stream."""
@@ -196,10 +203,8 @@ def memorise(lab: Lab, trials: Trials, advanced: Callable[[float], None]) -> lis
     training = session.config.training.model_copy(
         update={"random_seq_len": False, "state_reset": 0.0, "weight_decay": 0.0}
     )
-    characters = training.batch_size * (training.seq_len + 1)
-    ids, vocab_size = session.text.train_ids[:characters], len(session.text.vocabulary)
     model = session.config.model.model_copy(update={"dropout": DropoutConfig()})
-    trainer = Trainer(ids, vocab_size, model, training)
+    trainer = Trainer(lab.batch, len(session.text.vocabulary), model, training)
     # Alone, the batch would give other shares of characters than the text that training starts from.
     trainer.model.load_state_dict(untrained(session).state_dict())
     steps = lab.steps_within(MEMORY_SECONDS, 1, FEWEST_MEMORY_STEPS, MEMORY_STEPS)
