@@ -9,8 +9,8 @@ from statistics import median
 from charrnn.studies.doctor.evidence import Evidence
 from charrnn.studies.doctor.finding import Finding, healthy, problem
 from charrnn.studies.doctor.rules.gradients import HARM
-from charrnn.studies.doctor.rules.texts import SHORTEST
 from charrnn.studies.doctor.trials import RATE_FACTOR, SHORTEST_SCALED, USUAL_DECAY, USUAL_MOMENTUM, Trials
+from charrnn.text.encoded import SHORTEST
 from charrnn.training.optimizers import as_penalty
 
 CLEAR_GAIN = 0.04  # of the text's unigram entropy: what another rate must be better by

@@ -7,7 +7,7 @@ from statistics import mean
 
 from charrnn.studies.doctor.evidence import Evidence
 from charrnn.studies.doctor.finding import Finding, by_sign, healthy, problem
-from charrnn.studies.doctor.rules.texts import SHORTEST
+from charrnn.text.encoded import SHORTEST
 
 CARRIED = 0.5  # of the streams
 NOISE = 0.5  # of what a cold start costs
