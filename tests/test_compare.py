@@ -116,6 +116,12 @@ class TestSettings:
             "training.seed": [1, 1, 4],
         }
 
+    @pytest.mark.parametrize(("vocabulary", "unit"), [("characters", "symbol"), ("bytes", "byte")])
+    def test_what_losses_are_per(self, vocabulary: str, unit: str) -> None:
+        a_run("a", f"corpus.vocabulary={vocabulary}")
+        a_run("b", "corpus.vocabulary=bytes")
+        assert f"Losses in nats per {unit}" in page("a", "b")
+
     def test_on_the_page_a_column_for_each(self) -> None:
         a_run("a", "training.lr=0.01")
         a_run("b", "training.lr=0.02", "training.grad_clip=null", "model.cell=gru", "training.random_seq_len=false")

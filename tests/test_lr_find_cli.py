@@ -114,6 +114,7 @@ class TestAnswer:
             assert f"{one['val_loss']:.3f}" in result.out
         assert f"best {content['proven']['best']:.1e}, for 10 steps (measured)" in result.out
         assert f"best {content['wanted']['best']:.1e}, for 40 steps" in result.out
+        assert "Trials:      validation loss after 10 steps, nats per character\n" in result.out
         assert "Picture: runs/small-lr-find/lr-find.png" in result.err
 
     @pytest.mark.parametrize(("planned", "lines"), [(9, 1), (10, 1), (11, 2)])
@@ -121,7 +122,7 @@ class TestAnswer:
         proven = Range(10, 1e-3, 2e-3, 4e-3)
         plan = Plan(1e-4, 1.0, trial_steps=10)
         finding = Finding(plan, 3.0, proven=proven, wanted=proven.for_length(planned), lr=2e-3)
-        assert describe(finding).count("Range: ") == lines
+        assert describe(finding, "byte").count("Range: ") == lines
 
     def test_what_it_leaves(self, made: Made) -> None:
         assert {path.name for path in made.folder.iterdir()} == {"cat.txt", "small.yaml", "runs"}

@@ -56,10 +56,17 @@ def describe(comparison: Comparison) -> str:
     """The comparison as a page of text."""
     letters = _letters(len(comparison.sides))
     head = [[letter, str(side.path)] for letter, side in zip(letters, comparison.sides, strict=True)]
-    lines = [*_table(head), "", *_settings(comparison, letters), "", *_results(comparison.sides, letters), ""]
+    unit = _unit(comparison)
+    lines = [*_table(head), "", *_settings(comparison, letters), "", *_results(comparison.sides, letters, unit), ""]
     for letter, label, one in zip(letters[1:], comparison.labels[1:], comparison.contrasts, strict=True):
-        lines += _contrast(letter, label, comparison.labels[0], one)
+        lines += _contrast(letter, label, comparison.labels[0], one, unit)
     return "\n".join(lines)
+
+
+def _unit(comparison: Comparison) -> str:
+    from charrnn.text.vocabulary import symbol
+
+    return symbol(side.settings["corpus.vocabulary"] for side in comparison.sides)
 
 
 def _letters(count: int) -> list[str]:
@@ -80,7 +87,7 @@ def _settings(comparison: Comparison, letters: list[str]) -> list[str]:
     return _table([["Settings that differ", *letters], *rows], right=True)
 
 
-def _results(sides: Sequence[Side], letters: list[str]) -> list[str]:
+def _results(sides: Sequence[Side], letters: list[str], unit: str) -> list[str]:
     """One row for each side."""
     swarms = any(side.is_swarm for side in sides)
     rows = [["", *(["bees", "diverged"] if swarms else []), "steps", "val loss, final", "val loss, best"]]
@@ -98,7 +105,7 @@ def _results(sides: Sequence[Side], letters: list[str]) -> list[str]:
                 "-" if seconds is None else format_seconds(seconds),
             ]
         )
-    return ["Losses in nats per character" + "; of bees the median (quartiles)" * swarms, *_table(rows, right=True)]
+    return [f"Losses in nats per {unit}" + "; of bees the median (quartiles)" * swarms, *_table(rows, right=True)]
 
 
 def _losses(side: Side, name: str) -> str:
@@ -108,11 +115,11 @@ def _losses(side: Side, name: str) -> str:
     return middle if low == middle == high else f"{middle} ({low} to {high})"
 
 
-def _contrast(letter: str, label: str, reference: str, one: Contrast) -> list[str]:
+def _contrast(letter: str, label: str, reference: str, one: Contrast, unit: str) -> list[str]:
     compared = len(one.differences)
     verdict = one.verdict
     if one.mean is not None:
-        verdict = f"{_effect(one.mean, one.interval)} ({_pairs(compared)}): {verdict}"
+        verdict = f"{_effect(one.mean, one.interval, unit)} ({_pairs(compared)}): {verdict}"
     if one.divergence is not None:
         verdict = f"{one.divergence} (p = {one.p_divergence:.2g}); where neither diverged: {verdict}"
     lines = [f"{letter}: {label} instead of {reference}: {verdict}"]
@@ -124,12 +131,12 @@ def _contrast(letter: str, label: str, reference: str, one: Contrast) -> list[st
     return lines
 
 
-def _effect(mean: float, interval: Interval | None) -> str:
+def _effect(mean: float, interval: Interval | None, unit: str) -> str:
     """With as many decimals as tell something."""
     scale = abs(mean) if interval is None else interval.high - interval.low
     decimals = max(3, 1 - math.floor(math.log10(scale))) if scale else 3
     within = "" if interval is None else f", 95 % within {interval.low:+.{decimals}f} to {interval.high:+.{decimals}f}"
-    return f"{mean:+.{decimals}f} nats per character{within}"
+    return f"{mean:+.{decimals}f} nats per {unit}{within}"
 
 
 def _pairs(count: int) -> str:
@@ -138,11 +145,10 @@ def _pairs(count: int) -> str:
 
 def _draw(comparison: Comparison, path: Path) -> None:
     from charrnn.plots.compare import draw_curves
-    from charrnn.plots.figures import save_figure, symbol
+    from charrnn.plots.figures import save_figure
     from charrnn.studies.compare import curves
 
     in_characters = not comparison.differing.keys().isdisjoint({"training.batch_size", "training.seq_len"})
     drawn = curves(comparison.sides, in_characters)
-    unit = symbol(side.settings["corpus.vocabulary"] for side in comparison.sides)
-    save_figure(draw_curves(comparison.labels, *drawn, in_characters, unit), path)
+    save_figure(draw_curves(comparison.labels, *drawn, in_characters, _unit(comparison)), path)
     say(f"Picture: {path}")

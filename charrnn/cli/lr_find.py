@@ -70,6 +70,7 @@ def lr_find(
         raise UsageError("--checkpoint searches a trained model on its own text; leave out --data, or give --config")
     from charrnn.runs.directory import refuse_unwritable
     from charrnn.studies.lr_find import make_plan
+    from charrnn.text.vocabulary import symbol
 
     planning = {key: options.pop(key) for key in ("min_lr", "max_lr", "seeds", "trial_steps", "quick")}
     if checkpoint is None:
@@ -79,7 +80,8 @@ def lr_find(
     plan = make_plan(session.config.training, **planning)
     refuse_unwritable(Path(session.config.run.out))
     finding = _search(session, plan, warm)
-    click.echo(json.dumps(finding.to_dict()) if as_json else describe(finding))
+    unit = symbol([session.config.corpus.vocabulary])
+    click.echo(json.dumps(finding.to_dict()) if as_json else describe(finding, unit))
     changed = bool(assignments) or any(value is not None for value in options.values())
     folder = _keep(finding, session, file, write, changed)
     say(f"Picture: {folder / 'lr-find.png'} (also .svg, and all points in lr-find.json)")
@@ -150,8 +152,8 @@ def _keep(finding: Finding, session: Session, file: Path, write: bool, changed: 
     return folder
 
 
-def describe(finding: Finding) -> str:
-    """The answer in words and numbers."""
+def describe(finding: Finding, unit: str) -> str:
+    """The answer in words and numbers, of losses per ``unit``."""
     plan, sweeps = finding.plan, finding.sweeps
     diverged = [f"{one.diverged_at:.1e}" for one in sweeps if one.diverged]
     lines = [
@@ -160,16 +162,16 @@ def describe(finding: Finding) -> str:
         "Suggestions: " + ", ".join(f"{name} {lr:.1e}" for name, lr in finding.suggestions.items()),
     ]
     if finding.trials:
-        lines += _trial_lines(finding)
+        lines += _trial_lines(finding, unit)
     if finding.lr is not None:
         lines += _answer_lines(finding)
     return "\n".join(lines)
 
 
-def _trial_lines(finding: Finding) -> list[str]:
+def _trial_lines(finding: Finding, unit: str) -> list[str]:
     from charrnn.studies.recommendation import scores
 
-    lines = [f"Trials:      validation loss after {finding.plan.trial_steps} steps, nats per character"]
+    lines = [f"Trials:      validation loss after {finding.plan.trial_steps} steps, nats per {unit}"]
     for score in scores(finding.trials):
         losses = [one.val_loss for one in finding.trials if one.lr == score.lr]
         seeds = "  ".join("diverged" if loss is None else f"{loss:.3f}" for loss in losses)

@@ -28,11 +28,11 @@ from charrnn.plots.figures import (
     line_style,
     loss_axis,
     new_figure,
-    symbol,
     wrapped,
 )
 from charrnn.runs.metrics import Row
 from charrnn.runs.run import Run
+from charrnn.text.vocabulary import symbol
 
 PANEL_HEIGHT = 1.55  # inches, times the panel's share
 FAR_APART = 10.0  # peaks of the learning rate: of the lower one nothing would be seen on a linear axis

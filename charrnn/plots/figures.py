@@ -8,7 +8,7 @@ from __future__ import annotations
 import io
 import math
 import textwrap
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -58,13 +58,6 @@ def dress(axis: Axes) -> None:
     """A faint grid, and no frame where there is no scale."""
     axis.grid(True, which="major", alpha=0.25)
     axis.spines[["top", "right"]].set_visible(False)
-
-
-def symbol(vocabularies: Iterable[str]) -> str:
-    """What a loss is per where texts are read with these values of ``corpus.vocabulary``: a character, a byte, or where
-    there are both a symbol."""
-    kinds = set(vocabularies)
-    return kinds.pop().removesuffix("s") if len(kinds) == 1 else "symbol"
 
 
 def line_style(number: int) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from charrnn.plots.figures import symbol
+from charrnn.text.vocabulary import symbol
 
 Array = NDArray[np.float64]
 WRAP = 5  # swarms in a row where there is nothing to put into further rows
