@@ -50,7 +50,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE")
     options = parser.parse_args()
-    arguments = ["--config", options.config, "--max-time", options.time]
+    arguments = ["--config", options.config, "--max-time", options.time, "--set=corpus.fallback=null"]
     arguments += ["--data", options.data] if options.data else []
     arguments += [f"--set={assignment}" for assignment in [*options.set, *([TEST_SPLIT] if options.test else [])]]
     parts = ("val", "test") if options.test else ("val",)
@@ -79,7 +79,10 @@ def one_minute(arguments: Sequence[str], run: Path, parts: Sequence[str] = ("val
 
 def charrnn(*arguments: str) -> str:
     program = str(Path(sys.executable).with_name("charrnn"))
-    return subprocess.run([program, *arguments], check=True, capture_output=True, text=True).stdout
+    done = subprocess.run([program, *arguments], check=False, capture_output=True, text=True)
+    if done.returncode:
+        sys.exit(done.stderr)
+    return done.stdout
 
 
 if __name__ == "__main__":
