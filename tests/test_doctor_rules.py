@@ -703,6 +703,14 @@ class TestThresholds:
     def test_every_rule_has_a_case(self, rule: Rule) -> None:
         assert any(case.rule is rule for case in CASES)
 
+    @pytest.mark.parametrize("case", CASES, ids=number)
+    def test_numbers_of_bytes_are_not_called_characters(self, case: Case) -> None:
+        for evidence in (case.inside, case.beyond):
+            corpus = evidence.config.corpus.model_copy(update={"vocabulary": "bytes"})
+            finding = case.rule(replace(evidence, config=evidence.config.model_copy(update={"corpus": corpus})))
+            if finding is not None:
+                assert "character" not in f"{finding.measured} {finding.threshold}"
+
 
 class TestTargets:
     def test_the_next_character_is_the_least_only_if_it_is(self) -> None:

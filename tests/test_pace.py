@@ -149,6 +149,12 @@ class TestPace:
         run.lines(*[100] * 4, *[10] * 500)
         assert run.pace.usual == 100
 
+    def test_a_slow_decline_is_one_too(self) -> None:
+        """The usual speed is that of a long time: fifty lines above a third do not make it a lower one."""
+        run = Run(Pace(2, cores=2))
+        assert not any(run.lines(*[100] * 60, *[40] * 50))
+        assert run.lines(30, 30) == [False, True]
+
 
 def no_obstacle() -> None:
     """As on a CPU."""

@@ -14,7 +14,9 @@ from charrnn.errors import UsageError
 from charrnn.model.hidden import Hidden
 from charrnn.model.reference import reference_forward
 from charrnn.text.places import Places
+from charrnn.training.memory import parameter_bytes
 from charrnn.training.meter import Meter
+from charrnn.training.optimizers import load_optimizer_state, optimizer_state
 from charrnn.training.precision import choose_device, choose_precision, has_bf16_lstm, precision_to_evaluate_in
 from charrnn.training.session import new_session
 from charrnn.training.trainer import StepStats, Trainer
@@ -61,6 +63,31 @@ def test_steps_equal_plain_pytorch(optimizer: str) -> None:
         assert stats.grad_norm.item() == pytest.approx(norm.item(), rel=1e-3), "the norm before clipping is reported"
     for ours, reference in zip(trainer.model.parameters(), parameters, strict=True):
         torch.testing.assert_close(ours, reference, atol=2e-4, rtol=1e-3)
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "adamw", "sgd"])
+@pytest.mark.parametrize("momentum", [0.0, 0.9])
+def test_memory_is_foretold(optimizer: str, momentum: float) -> None:
+    """Weights, gradients and what the optimizer keeps, but for its counts of steps."""
+    settings = (f"training.optimizer={optimizer}", f"training.momentum={momentum}")
+    trainer = make_trainer(*settings)
+    trainer.step(0.01)
+    kept = [value for state in trainer.optimizer.state.values() for name, value in state.items() if name != "step"]
+    tensors = [tensor for p in trainer.model.parameters() for tensor in (p, p.grad)] + kept
+    there = sum(tensor.nbytes for tensor in tensors if tensor is not None)
+    assert parameter_bytes(7, make_config("unused", *settings)) == there
+
+
+@pytest.mark.parametrize("name", ["exp_avg", "exp_avg_sq", "step"])
+def test_an_optimizer_of_other_numbers_is_refused(name: str) -> None:
+    """The fused kernels would read float64 as twice as many float32, without a word."""
+    trainer, other = make_trainer(), make_trainer()
+    trainer.step(0.01)
+    state = optimizer_state(trainer.optimizer)
+    load_optimizer_state(other.optimizer, state)
+    state["state"]["1"][name] = state["state"]["1"][name].double()
+    with pytest.raises(ValueError, match=f"{name} of parameter 1 has another shape or type"):
+        load_optimizer_state(other.optimizer, state)
 
 
 def test_there_is_one_optimizer_for_ever() -> None:

@@ -176,7 +176,7 @@ def run_search(
         Interrupted: by a signal; what has landed is kept.
         CharRNNError: no combination came to its end.
     """
-    from charrnn.plots.hive import counted
+    from charrnn.config.wording import counted
     from charrnn.plots.search import fate
     from charrnn.studies.swarm.arrange import place_for
     from charrnn.studies.swarm.search import results_of_search
@@ -221,7 +221,8 @@ def _draw(hive: Hive, results: dict[str, Any]) -> None:
 
 def describe(results: dict[str, Any]) -> str:
     """The table: one line per combination, best first, then which is best and how to train it."""
-    from charrnn.plots.hive import counted, symbol_of
+    from charrnn.config.wording import counted
+    from charrnn.plots.hive import symbol_of
 
     trials = sorted(results["trials"], key=lambda one: (ORDER.index(one["state"]), one["median"] or 0.0))
     different = list({json.dumps(one["settings"]): one for one in reversed(trials)}.values())[::-1]

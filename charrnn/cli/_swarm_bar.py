@@ -79,7 +79,7 @@ class SwarmBar:
 
     def flying(self, bees: float) -> None:
         """Move the bar on; without a terminal a plain line now and then."""
-        from charrnn.plots.hive import counted
+        from charrnn.config.wording import counted
 
         done = min(max(self._there + bees, self._done), self._total)
         text = f"{self._done:,} of {counted(self._total, 'bee')}{self._time_left(done)}"

@@ -64,7 +64,7 @@ def describe(comparison: Comparison) -> str:
 
 
 def _unit(comparison: Comparison) -> str:
-    from charrnn.text.vocabulary import symbol
+    from charrnn.config.wording import symbol
 
     return symbol(side.settings["corpus.vocabulary"] for side in comparison.sides)
 

@@ -73,8 +73,8 @@ def doctor(
     if output is not None and question is not None:
         raise UsageError("-o draws an examination, and --ask makes none; give one of the two")
     if question is not None:
-        answers = _ask(question, run, config_name, assignments, options)
-        click.echo(json.dumps([_plain(answer) for answer in answers]) if as_json else _answers(answers, question))
+        answers, unit = _ask(question, run, config_name, assignments, options)
+        click.echo(json.dumps([_plain(answer) for answer in answers]) if as_json else _answers(answers, question, unit))
         return 0
     if output is not None:
         from charrnn.plots.figures import refuse_picture
@@ -118,10 +118,12 @@ def _examine(
 
 def _ask(
     question: str, run: Path | None, config_name: str | None, assignments: tuple[str, ...], options: dict[str, Any]
-) -> list[Answer]:
+) -> tuple[list[Answer], str]:
+    """The answers, and what their losses are per."""
     config = None if config_name is None else _config(config_name, assignments, options)
 
     from charrnn.cli._interrupts import Interrupts
+    from charrnn.config.wording import symbol
     from charrnn.runs.directory import RunFolder
     from charrnn.runs.history import read_history
     from charrnn.studies.doctor.examination import open_run, seconds_per_step
@@ -137,7 +139,8 @@ def _ask(
         assert run is not None
         session, history = open_run(RunFolder.open(run), places)
     with Interrupts() as interrupts, StudyBar(interrupts) as bar:
-        return ask(question, Lab.of(session, seconds_per_step(session, history)), bar.advanced)
+        answers = ask(question, Lab.of(session, seconds_per_step(session, history)), bar.advanced)
+    return answers, symbol([session.config.corpus.vocabulary])
 
 
 def describe(examination: Examination) -> str:
@@ -208,7 +211,7 @@ def _plain(answer: Answer) -> dict[str, Any]:
     return plain
 
 
-def _answers(answers: list[Answer], name: str) -> str:
+def _answers(answers: list[Answer], name: str, unit: str) -> str:
     from charrnn.studies.doctor.questions import QUESTIONS, SEEDS
 
     question = QUESTIONS[name]
@@ -219,7 +222,7 @@ def _answers(answers: list[Answer], name: str) -> str:
         for label, losses in ((answer.against, answer.losses_against), (answer.label, answer.losses)):
             shown = "  ".join("diverged" if loss == float("inf") else f"{loss:.3f}" for loss in losses)
             lines.append(f"  {label:24} {shown}")
-        interval = f"{answer.effect:+.3f} nats per character, 95 % within {answer.low:+.3f} to {answer.high:+.3f}"
+        interval = f"{answer.effect:+.3f} nats per {unit}, 95 % within {answer.low:+.3f} to {answer.high:+.3f}"
         effect = "" if answer.effect != answer.effect else f"{interval}: "
         lines.append(f"  {answer.label} instead of {answer.against}: {effect}{answer.verdict}")
     return "\n".join(lines)

@@ -68,9 +68,9 @@ def lr_find(
         )
     if checkpoint is not None and options["data"] is not None:
         raise UsageError("--checkpoint searches a trained model on its own text; leave out --data, or give --config")
+    from charrnn.config.wording import symbol
     from charrnn.runs.directory import refuse_unwritable
     from charrnn.studies.lr_find import make_plan
-    from charrnn.text.vocabulary import symbol
 
     planning = {key: options.pop(key) for key in ("min_lr", "max_lr", "seeds", "trial_steps", "quick")}
     if checkpoint is None:

@@ -135,10 +135,10 @@ def _labels(runs: Sequence[Run]) -> list[str]:
 
 
 def _through_time(runs: Sequence[Run]) -> Figure:
+    from charrnn.config.wording import symbol
     from charrnn.plots.through_time import draw_gradients, draw_through_time
     from charrnn.studies.doctor.examination import gradient_of
     from charrnn.text.places import Places
-    from charrnn.text.vocabulary import symbol
 
     found = [gradient_of(run.path, Places.from_environment()) for run in runs]
     for run, (profile, _) in zip(runs, found, strict=True):

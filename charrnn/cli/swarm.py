@@ -198,7 +198,7 @@ def _fly(
     animate: bool,
 ) -> None:
     from charrnn.cli._interrupts import Interrupts
-    from charrnn.plots.hive import counted
+    from charrnn.config.wording import counted
     from charrnn.studies.swarm.arrange import place_for
     from charrnn.studies.swarm.study import fly
 

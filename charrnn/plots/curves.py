@@ -15,6 +15,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import EngFormatter
 
+from charrnn.config.wording import symbol
 from charrnn.errors import CheckpointError
 from charrnn.plots.figures import (
     BLUE,
@@ -32,7 +33,6 @@ from charrnn.plots.figures import (
 )
 from charrnn.runs.metrics import Row
 from charrnn.runs.run import Run
-from charrnn.text.vocabulary import symbol
 
 PANEL_HEIGHT = 1.55  # inches, times the panel's share
 FAR_APART = 10.0  # peaks of the learning rate: of the lower one nothing would be seen on a linear axis

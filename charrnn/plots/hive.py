@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from charrnn.text.vocabulary import symbol
+from charrnn.config.wording import counted, symbol
 
 Array = NDArray[np.float64]
 WRAP = 5  # swarms in a row where there is nothing to put into further rows
@@ -142,11 +142,6 @@ def symbol_of(results: dict[str, Any]) -> str:
     """What a loss of a hive, or of a search, is per; those that do not say what they read are of before bytes were told
     from characters."""
     return symbol(results.get("vocabularies", ["characters"]))
-
-
-def counted(number: int, what: str) -> str:
-    """So many of what has a plural in s."""
-    return f"{number:,} {what}{'s' * (number != 1)}"
 
 
 def fates(swarm: dict[str, Any]) -> Counter[str]:

@@ -9,8 +9,8 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from charrnn.config.wording import symbol
 from charrnn.plots.figures import BLUE, GREEN, GREY, ORANGE, PURPLE, RED, new_figure, rate_axes
-from charrnn.text.vocabulary import symbol
 
 SUGGESTION_COLOURS = {"minimum/10": ORANGE, "steepest": PURPLE, "valley": BLUE}
 CLIPPED_OVER = 9  # steps, over which the share of clipped ones is taken

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from charrnn.config.wording import symbol
 from charrnn.runs.metrics import Row
 from charrnn.runs.run import Run
-from charrnn.text.vocabulary import symbol
 
 
 def describe_curves(run: Run) -> str:

@@ -12,8 +12,9 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from charrnn.config.settings import shown
+from charrnn.config.wording import counted
 from charrnn.plots.figures import BLUE, GREEN, ORANGE, PURPLE, RED, dress, wrapped
-from charrnn.plots.hive import LOWEST, counted, short_number, symbol_of
+from charrnn.plots.hive import LOWEST, short_number, symbol_of
 
 ACROSS = 3  # plots in a row
 MOST = 12  # plots

@@ -15,6 +15,7 @@ from matplotlib.lines import Line2D
 from matplotlib.text import Text
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
+from charrnn.config.wording import counted
 from charrnn.plots.figures import BLUE, GREY, RED, dress, wrapped
 from charrnn.plots.hive import (
     LOWEST,
@@ -22,7 +23,6 @@ from charrnn.plots.hive import (
     Grid,
     Line,
     Place,
-    counted,
     fates,
     heading,
     median_curve,

@@ -11,6 +11,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, StrMethodFormatter
 
+from charrnn.config.wording import symbol
 from charrnn.errors import CheckpointError
 from charrnn.plots.figures import BLUE, GREY, MONOSPACE, ORANGE, ZERO, drawable, dress, loss_axis
 from charrnn.plots.gif import Pixels, gif
@@ -18,7 +19,6 @@ from charrnn.plots.hive import short_number
 from charrnn.runs.metrics import Row
 from charrnn.runs.output import refuse_name, refuse_output, write_output
 from charrnn.runs.run import Run
-from charrnn.text.vocabulary import symbol
 
 FORMATS = (".gif",)
 SIZE = (10.0, 4.6)  # inches

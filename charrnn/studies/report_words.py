@@ -8,9 +8,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from charrnn.config.settings import shown
+from charrnn.config.wording import symbol
 from charrnn.runs.run import Run
 from charrnn.studies.doctor.probes.through_time import Profile
-from charrnn.text.vocabulary import symbol
 
 BEGINNINGS = {
     "done": "Done after {}.",

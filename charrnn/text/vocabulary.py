@@ -125,10 +125,3 @@ def describe_character(character: str) -> str:
     """A character for a message: itself if it prints, with its code point."""
     shown = repr(character) if character.isprintable() else ascii(character)
     return f"{shown} (U+{ord(character):04X})"
-
-
-def symbol(vocabularies: Iterable[str]) -> str:
-    """What a loss is per where texts are read with these values of ``corpus.vocabulary``: a character, a byte, or where
-    there are both a symbol."""
-    kinds = set(vocabularies)
-    return kinds.pop().removesuffix("s") if len(kinds) == 1 else "symbol"

@@ -5,12 +5,11 @@ from __future__ import annotations
 import math
 import os
 
-from charrnn.config.schema import Config, ModelConfig
+from charrnn.config.schema import Config, ModelConfig, TrainingConfig
 from charrnn.errors import UsageError
 from charrnn.model.weights import GATES, shapes
 
 BYTES = 4  # of a float32
-NUMBERS_PER_PARAMETER = {"adam": 4, "adamw": 4, "sgd": 3}  # weight, gradient, and what the optimizer keeps
 
 
 def count_parameters(vocab_size: int, config: ModelConfig) -> int:
@@ -20,7 +19,13 @@ def count_parameters(vocab_size: int, config: ModelConfig) -> int:
 
 def parameter_bytes(vocab_size: int, config: Config) -> int:
     """Weights, gradients and what the optimizer keeps."""
-    return BYTES * NUMBERS_PER_PARAMETER[config.training.optimizer] * count_parameters(vocab_size, config.model)
+    numbers = 2 + _kept(config.training)
+    return BYTES * numbers * count_parameters(vocab_size, config.model)
+
+
+def _kept(config: TrainingConfig) -> int:
+    """Numbers that the optimizer keeps for a parameter: Adam's two averages, or the momentum."""
+    return int(config.momentum > 0) if config.optimizer == "sgd" else 2
 
 
 def window_bytes(vocab_size: int, config: Config) -> int:

@@ -80,15 +80,15 @@ class Observer:
 
     def _optimizer_steps(self) -> Tensor | None:
         """The steps that the optimizer is known to have taken: Adam counts them, the least of all parameters. SGD with
-        momentum only shows whether this was its first, if its buffer is the gradient itself; else None."""
+        momentum only shows whether this was its first, if its buffer is the gradient itself (with weight decay it never
+        is); else None."""
         states = self._optimizer.state
         counts = [state["step"].float() for state in states.values() if "step" in state]
         if counts:
             return torch.stack(counts).min()
-        decayed = self._optimizer.param_groups[0]["weight_decay"] != 0  # the buffer then holds the weight as well
         buffers = [(parameter.grad, state.get("momentum_buffer")) for parameter, state in states.items()]
         same = [g is not None and buffer is not None and torch.equal(g, buffer) for g, buffer in buffers]
-        return torch.ones(()) if same and all(same) and not decayed else None
+        return torch.ones(()) if same and all(same) else None
 
     def _zero_gradients(self) -> Tensor:
         """The share of the recurrent matrices' gradient that is exactly zero: too small for the arithmetic."""

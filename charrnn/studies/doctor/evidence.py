@@ -12,6 +12,7 @@ import yaml
 
 from charrnn.config.schema import Config
 from charrnn.config.settings import YamlLoader, flat
+from charrnn.config.wording import symbol
 from charrnn.runs.history import History
 from charrnn.studies.doctor.probes.activity import Activity
 from charrnn.studies.doctor.probes.numerics import Numerics
@@ -57,6 +58,11 @@ class Evidence:
     def train_loss(self) -> float:
         """Of the last log line; NaN where there is none."""
         return float(self.history.logs[-1]["train_loss"]) if self.history.logs else math.nan
+
+    @property
+    def unit(self) -> str:
+        """What the text is read by: character or byte."""
+        return symbol([self.config.corpus.vocabulary])
 
     def details(self) -> dict[str, Any]:
         """What probes and trials measured, as plain values, but for the profile and the reading."""

@@ -109,12 +109,11 @@ def examine(session: Session, history: History, config_name: str, advanced: Adva
     with kept_generators(session.trainer.device):
         evidence = collect(session, history, config_name, advanced)
     findings = ask_rules(RULES, evidence)
-    unit = session.text.vocabulary.kind.removesuffix("s")
     train_loss = f"{evidence.train_loss:.3g}" if history.logs else "not logged"
     subject = (
         f"{config_name}: {session.config.model.shape} on {session.text.name}, "
         f"{evidence.history.steps:,} steps (probed as saved at step {probed:,}), training loss {train_loss}, "
-        f"validation loss {evidence.val_loss:.3g} nats per {unit}"
+        f"validation loss {evidence.val_loss:.3g} nats per {evidence.unit}"
     )
     return Examination(
         subject,
@@ -123,7 +122,7 @@ def examine(session: Session, history: History, config_name: str, advanced: Adva
         profile=evidence.profile,
         reading=evidence.reading,
         seq_len=session.config.training.seq_len,
-        unit=unit,
+        unit=evidence.unit,
         details=evidence.details(),
         is_unseen=unseen_span(session.text, PIECE) == session.text.spans["val"],
     )

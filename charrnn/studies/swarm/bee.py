@@ -20,6 +20,7 @@ from typing import Any, cast
 
 from charrnn.config.loader import dump_config
 from charrnn.config.schema import Config
+from charrnn.config.wording import symbol
 from charrnn.errors import CharRNNError, DivergedError
 from charrnn.runs.directory import RunFolder
 from charrnn.runs.metrics import Row, without_nan
@@ -191,7 +192,7 @@ class _Flight:
             status = "diverged" if isinstance(self.error, DivergedError) else "failed"
             message = str(self.error).replace(f"{self.folder.path}: " if self.folder else "", "") or repr(self.error)
         elif not -math.inf < evaluation["val_loss"] <= WORSE_THAN_GUESSING * guess:  # or no number at all
-            unit = parcel.text.vocabulary.kind.removesuffix("s")
+            unit = symbol([parcel.text.vocabulary.kind])
             status, message = "diverged", f"ended above a uniform guess ({guess:.3f} nats per {unit})"
         score = self.session.score if self.session else Score()
         final = evaluation if status == "ended" else {}

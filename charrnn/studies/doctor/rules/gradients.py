@@ -33,8 +33,9 @@ def through_time(evidence: Evidence) -> Finding:
     return healthy(
         "gradient through time",
         "The gradient through time neither explodes nor vanishes." if trouble is None else "It learns from far enough.",
-        describe(evidence.profile),
-        f"at most {GROWS:g} times its start, and above 1 % of it for more than {SHORT_REACH} characters (calibrated)",
+        describe(evidence.profile, evidence.unit),
+        f"at most {GROWS:g} times its start, and above 1 % of it for more than {SHORT_REACH} {evidence.unit}s "
+        "(calibrated)",
     )
 
 
@@ -49,10 +50,10 @@ def _trouble(evidence: Evidence, profile: Profile, whose: str) -> Finding | None
     return None
 
 
-def describe(profile: Profile) -> str:
-    """Half-life and reach in words."""
-    reach = "does not fall below 1 %" if profile.reach is None else f"below 1 % at {profile.reach} characters back"
-    return f"times {profile.decay:.2f} per character, half-life {profile.half_life:.1f} characters, {reach}"
+def describe(profile: Profile, unit: str) -> str:
+    """Half-life and reach in words; ``unit``: what the text is read by."""
+    reach = "does not fall below 1 %" if profile.reach is None else f"below 1 % at {profile.reach} {unit}s back"
+    return f"times {profile.decay:.2f} per {unit}, half-life {profile.half_life:.1f} {unit}s, {reach}"
 
 
 def _largest(relative: list[float]) -> int:
@@ -65,10 +66,10 @@ def _exploding(evidence: Evidence, relative: list[float], whose: str) -> Finding
     norm = evidence.history.median("grad_norm_median")
     whole = "" if math.isnan(norm) else f"; the whole gradient's norm is {norm:.2g}"
     fixes = [f"training.seq_len={max(first - 1, 1)}"] if first > 2 else []
-    shorter = f"windows shorter than {first} characters cut it off, " if fixes else ""
+    shorter = f"windows shorter than {first} {evidence.unit}s cut it off, " if fixes else ""
     grown = (
-        f"{relative[largest]:.3g} times as large {largest} characters back as at the loss, over {GROWS:g} times from "
-        f"{first} on"
+        f"{relative[largest]:.3g} times as large {largest} {evidence.unit}s back as at the loss, over {GROWS:g} times "
+        f"from {first} on"
     )
     return problem(
         "exploding-gradients",
@@ -87,8 +88,9 @@ def _vanishing(evidence: Evidence, profile: Profile, whose: str) -> Finding:
     return problem(
         "vanishing-gradients",
         f"The gradient{whose} vanishes through time.",
-        describe(profile) + hidden,
-        f"above 1 % for more than {SHORT_REACH} characters, through the hidden state for more than 1 (calibrated)",
+        describe(profile, evidence.unit) + hidden,
+        f"above 1 % for more than {SHORT_REACH} {evidence.unit}s, through the hidden state for more than 1 "
+        "(calibrated)",
         f"What stands further back can hardly be learned from: a window of {evidence.config.training.seq_len} teaches "
         f"little more than one of {max(profile.reach or 1, 1)}.",
         evidence.command(*fix, "model.recurrent_init=orthogonal"),
@@ -102,7 +104,7 @@ def truncation(evidence: Evidence) -> Finding | None:
     learned = evidence.train_loss < PLATEAU * evidence.entropies["unigram"]
     if math.isnan(share) or not learned:
         return None  # what reaches back is of use to nothing yet
-    measured = f"{share:.0%} of the gradient through time lies {seq_len} characters back or more"
+    measured = f"{share:.0%} of the gradient through time lies {seq_len} {evidence.unit}s back or more"
     threshold = f"{CUT:.0%} (calibrated)"
     if share <= CUT:
         return healthy("truncation", f"Windows of {seq_len} are long enough for what it learns.", measured, threshold)

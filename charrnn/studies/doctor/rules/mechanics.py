@@ -15,18 +15,16 @@ NEXT_CHARACTER = 1
 def misaligned(evidence: Evidence) -> Finding | None:
     """Are the targets the next characters? The predictions tell which ones it was taught."""
     offsets = evidence.reading.offsets
-    best, right = evidence.reading.predicts, offsets[NEXT_CHARACTER]
+    best, right, unit = evidence.reading.predicts, offsets[NEXT_CHARACTER], evidence.unit
     if not all(map(math.isfinite, offsets.values())):
         return None
-    threshold = f"{MISALIGNED_BELOW:g} times the loss on the next character, or the unigram entropy (calibrated)"
+    threshold = f"{MISALIGNED_BELOW:g} times the loss on the next {unit}, or the unigram entropy (calibrated)"
     if right <= offsets[best]:
-        return healthy(
-            "targets", "It predicts the next character.", f"{_nats(right)} on it, the least of all", threshold
-        )
-    which = {-1: "the character before", 0: "the character that it reads"}.get(best, f"the character {best} places on")
+        return healthy("targets", f"It predicts the next {unit}.", f"{_nats(right)} on it, the least of all", threshold)
+    which = {-1: f"the {unit} before", 0: f"the {unit} that it reads"}.get(best, f"the {unit} {best} places on")
     if offsets[best] >= MISALIGNED_BELOW * min(right, evidence.entropies["unigram"]):
         measured = f"{_nats(right)} on it, {offsets[best]:.2f} on {which}: no clear difference"
-        return healthy("targets", "It predicts no character clearly better than the next one.", measured, threshold)
+        return healthy("targets", f"It predicts no {unit} clearly better than the next one.", measured, threshold)
     return problem(
         "targets-misaligned",
         f"It has learned to predict {which}, not the next one.",

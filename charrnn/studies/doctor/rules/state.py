@@ -31,8 +31,9 @@ def carried_state(evidence: Evidence) -> Finding | None:
     excess = mean(row[0] - mean(row[1:]) for row in rows)
     cost = evidence.reading.cold_cost(first)
     measured = (
-        f"the first {'of' if first == 1 else f'{first} of'} {evidence.config.training.seq_len} characters of a window "
-        f"cost{'s' * (first == 1)} {by_sign(excess)} than the others; from a zero state it would be {by_sign(cost)}"
+        f"the first {'of' if first == 1 else f'{first} of'} {evidence.config.training.seq_len} {evidence.unit}s of a "
+        f"window cost{'s' * (first == 1)} {by_sign(excess)} than the others; from a zero state it would "
+        f"be {by_sign(cost)}"
     )
     threshold = f"{NOISE:.0%} of what a cold start costs, and {COLD_EXCESS:.0%} of the unigram entropy (calibrated)"
     learned = evidence.train_loss < evidence.entropies["unigram"]
@@ -57,7 +58,7 @@ def _never_carried(evidence: Evidence, carried: float) -> Finding:
         f"{evidence.config.training.state_reset:g}",
         f"{CARRIED:.0%}; with state_reset {USUAL_RESET:g} it is {1 - USUAL_RESET:.0%}",
         f"Every window begins from nothing: the model never sees more than {evidence.config.training.seq_len} "
-        "characters, and learns the first ones of each without any context.",
+        f"{evidence.unit}s, and learns the first ones of each without any context.",
         evidence.command(f"training.state_reset={USUAL_RESET:g}"),
     )
 
@@ -69,8 +70,8 @@ def cold_state(evidence: Evidence) -> Finding | None:
     measured = f"on the validation text {by_sign(excess, digits='.2g')} from a cold start"
     if ahead.characters:
         measured = (
-            f"on the next {ahead.characters} characters of the training streams {ahead.cold:.3g} nats each from a cold "
-            f"start, {ahead.carried:.3g} from the carried state; {measured}"
+            f"on the next {ahead.characters} {evidence.unit}s of the training streams {ahead.cold:.3g} nats each from "
+            f"a cold start, {ahead.carried:.3g} from the carried state; {measured}"
         )
     threshold = (
         f"{COLD_COST * unigram:.2g} and {COLD_EXCESS * unigram:.2g} nats, {COLD_COST:.0%} and {COLD_EXCESS:.0%} of the "

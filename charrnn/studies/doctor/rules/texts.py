@@ -14,7 +14,7 @@ DUPLICATED = 0.3  # of the validation windows, beyond what the training text rep
 
 def too_short(evidence: Evidence) -> Finding:
     """Can more be learned from it than the text itself?"""
-    measured, threshold = f"{evidence.characters:,} characters to train on", f"{SHORTEST:,}, half a page"
+    measured, threshold = f"{evidence.characters:,} {evidence.unit}s to train on", f"{SHORTEST:,}, half a page"
     if evidence.characters >= SHORTEST:
         return healthy("length", "There is a text to learn from.", measured, threshold)
     return problem(
@@ -33,7 +33,7 @@ def foreign_text(evidence: Evidence) -> Finding:
     foreign = evidence.texts.foreign
     difference = by_sign(foreign, "worse", "better")
     measured = f"a bigram count of the training part does {difference} on the validation part than on its own"
-    threshold = f"{FOREIGN:g} nats per character (calibrated)"
+    threshold = f"{FOREIGN:g} nats per {evidence.unit} (calibrated)"
     if foreign <= FOREIGN:
         return healthy("split", "The validation text is like the training text.", measured, threshold)
     return problem(
@@ -70,8 +70,8 @@ def duplicates(evidence: Evidence) -> Finding:
     """Does the validation part stand in the training part too?"""
     texts = evidence.texts
     measured = (
-        f"{texts.duplicates:.0%} of the validation part's windows of 50 characters stand in the training part, and "
-        f"{texts.repeats:.0%} of its own end's"
+        f"{texts.duplicates:.0%} of the validation part's windows of 50 {evidence.unit}s stand in the training part, "
+        f"and {texts.repeats:.0%} of its own end's"
     )
     threshold = f"{DUPLICATED:.0%} more than the text repeats itself (calibrated)"
     if texts.duplicates - texts.repeats <= DUPLICATED:
