@@ -200,8 +200,10 @@ class TrainingConfig(Section):
     momentum: float = Field(0.9, ge=0, lt=1, description="momentum of sgd")
     weight_decay: float = Field(0.0, ge=0, description="L2 penalty (adam, sgd) or decoupled decay (adamw)")
     grad_clip: float | None = Field(1.0, gt=0, description="largest global gradient norm; null switches clipping off")
-    precision: Literal["auto", "fp32", "bf16"] = Field(
-        "auto", description="auto takes bf16 where it is faster: LSTMs on a CPU with AMX or AVX-512 BF16; else fp32"
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = Field(
+        "auto",
+        description="auto takes bf16 where it is faster: LSTMs on a CPU with AMX or AVX-512 BF16; else fp32. "
+        "fp16 is for GPUs, bf16 for CPUs",
     )
     schedule: Literal["constant", "linear", "cosine", "step", "one_cycle", "triangular2"] = Field(
         "linear", description="shape of the learning rate over training, see also warmup_steps and min_lr"

@@ -2,25 +2,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import cache
-from typing import Literal
+from typing import Literal, cast
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from charrnn.config.schema import ModelConfig
 from charrnn.errors import UsageError
 
 WIDE_ENOUGH = 128  # units from which bf16 was measured to be faster with AVX-512 BF16: 1.15 times there, 1.5 at 512
+LARGEST_SCALE = 2.0**14  # of a loss: float16 ends at 2^16
+
+Kind = Literal["fp32", "bf16", "fp16"]
+TYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 @dataclass(frozen=True)
 class Precision:
-    """``fp32``, or ``bf16`` by autocast with float32 parameters; ``reason`` is for the user."""
+    """``fp32``, or ``bf16`` or ``fp16`` by autocast with float32 parameters; ``reason`` is for the user."""
 
-    kind: Literal["fp32", "bf16"]
+    kind: Kind
     reason: str
     device_type: str
 
@@ -28,7 +33,23 @@ class Precision:
         """The context that the forward pass runs in."""
         if self.kind == "fp32":
             return nullcontext()
-        return torch.autocast(self.device_type, torch.bfloat16)
+        return torch.autocast(self.device_type, TYPES[self.kind])
+
+    def backward(self, loss: Tensor, targets: int, parameters: Iterable[nn.Parameter]) -> None:
+        """The gradient of a ``loss``, which is a mean over so many ``targets``.
+
+        In float16 what one of thousands of targets adds to a mean is often too small a number (its smallest is 6e-8).
+        So the sum over them is differentiated, and the gradient divided afterwards, by a power of two, which rounds
+        nothing. Source: https://arxiv.org/abs/1710.03740, section 3.2.
+        """
+        if self.kind != "fp16":
+            loss.backward()
+            return
+        scale = min(2.0 ** (targets.bit_length() - 1), LARGEST_SCALE)
+        loss.backward(torch.full_like(loss, scale))
+        for parameter in parameters:
+            if parameter.grad is not None:
+                parameter.grad /= scale
 
 
 def choose_device(requested: str) -> torch.device:
@@ -83,13 +104,11 @@ def choose_precision(requested: str, model: ModelConfig, device: torch.device) -
         UsageError: this device cannot do what was asked for.
     """
     if requested != "auto":
-        obstacle = _why_no_bf16(model, device) if requested == "bf16" else None
-        if obstacle:
-            raise UsageError(f"training.precision bf16: {obstacle}; use --set training.precision=fp32, or auto")
-        kind: Literal["fp32", "bf16"] = "bf16" if requested == "bf16" else "fp32"
-        return Precision(kind, "as asked", device.type)
+        if obstacle := _why_not(requested, model, device):
+            raise UsageError(f"training.precision {requested}: {obstacle}; use --set training.precision=fp32, or auto")
+        return Precision(cast(Kind, requested), "as asked", device.type)
     if device.type != "cpu":
-        return Precision("fp32", "auto: bf16 is chosen on CPUs only", device.type)
+        return Precision("fp32", "auto: bf16 is for CPUs, and fp16 only taken where it is asked for", device.type)
     if model.cell != "lstm":
         return Precision("fp32", "auto: only LSTMs have a fast bf16 path on a CPU", device.type)
     extension = bf16_extension()
@@ -103,16 +122,18 @@ def choose_precision(requested: str, model: ModelConfig, device: torch.device) -
 
 def precision_to_evaluate_in(requested: str, model: ModelConfig, device: torch.device) -> Precision:
     """As ``choose_precision``; fp32 where a network comes from a processor that could do more than this one."""
-    if requested == "bf16" and (obstacle := _why_no_bf16(model, device)):
+    if obstacle := _why_not(requested, model, device):
         return Precision("fp32", obstacle, device.type)
     return choose_precision(requested, model, device)
 
 
-def _why_no_bf16(model: ModelConfig, device: torch.device) -> str | None:
-    """What keeps such a network from being computed in bfloat16 there; None if nothing does."""
-    if device.type != "cpu":
-        # torch, aten/src/ATen/cudnn/AutocastRNN.cpp: whatever type is asked for. It would want its loss scaled.
-        return "on a GPU torch's autocast computes recurrent layers in float16 instead"
-    if model.cell == "lstm" and not has_bf16_lstm():
+def _why_not(requested: str, model: ModelConfig, device: torch.device) -> str | None:
+    """What keeps such a network from being computed in that precision there; None if nothing does."""
+    if requested == "fp16" and device.type == "cpu":
+        return "float16 is fast on GPUs only"
+    if requested == "bf16" and device.type != "cpu":
+        # torch, aten/src/ATen/cudnn/AutocastRNN.cpp: whatever type is asked for, and then its loss is not scaled.
+        return "on a GPU torch's autocast computes recurrent layers in float16 instead, which is called fp16 here"
+    if requested == "bf16" and model.cell == "lstm" and not has_bf16_lstm():
         return "this processor cannot compute an LSTM in bfloat16 (it has no AVX-512)"
     return None

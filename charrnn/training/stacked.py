@@ -53,7 +53,7 @@ def why_not_stacked(config: Config) -> str | None:
         "max_time ends bees at different steps": training.max_time is not None,
         "patience ends bees at different steps": training.patience is not None,
         "on_divergence: rollback takes bees to different steps": training.on_divergence == "rollback",
-        f"the precision is bf16 ({precision.reason})": precision.kind == "bf16",
+        f"the precision is {precision.kind} ({precision.reason})": precision.kind != "fp32",
     }
     return next((reason for reason, applies in reasons.items() if applies), None)
 

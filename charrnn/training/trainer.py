@@ -111,7 +111,7 @@ class Trainer:
             observer.window(before, logits, y)
         loss = cross_entropy(logits, y)
         self.optimizer.zero_grad()
-        loss.backward()
+        self.precision.backward(loss, y.numel(), self.model.parameters())
         norm = self._clip()
         if observer:
             observer.gradient(norm)

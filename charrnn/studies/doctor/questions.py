@@ -18,7 +18,7 @@ from charrnn.model.device import kept_generators
 from charrnn.studies import Advanced
 from charrnn.studies.doctor.trials import Lab
 from charrnn.studies.trials import Trial
-from charrnn.training.precision import choose_precision
+from charrnn.training.precision import choose_device, choose_precision
 
 SEEDS = 5
 # Student's t, 97.5 %, four degrees of freedom: one less than the seeds.
@@ -161,7 +161,8 @@ def _momentum(config: Config) -> list[Variant]:
 
 
 def _precision(config: Config) -> list[Variant]:
-    return [_with(config, "fp32", precision="fp32"), _with(config, "bf16", precision="bf16")]
+    half = "bf16" if choose_device(config.training.device).type == "cpu" else "fp16"
+    return [_with(config, "fp32", precision="fp32"), _with(config, half, precision=half)]
 
 
 def _reset(config: Config) -> list[Variant]:
@@ -178,6 +179,6 @@ QUESTIONS = {
     "seq-len": Question("Would shorter or longer windows help, at this rate, over as much text?", _seq_len),
     "random-length": Question("Does a random sequence length help?", _random_length),
     "momentum": Question("Does momentum help?", _momentum),
-    "precision": Question("Does bfloat16 cost anything?", _precision),
+    "precision": Question("Does half precision cost anything?", _precision),
     "reset": Question("Does resetting the state now and then help a cold start?", _reset, cold=True),
 }

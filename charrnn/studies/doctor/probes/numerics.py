@@ -36,11 +36,12 @@ def replay(model: CharRNN, precision: Precision, x: Tensor, y: Tensor, hidden: H
             # With the reference cell: what the kernels compute is what is in question.
             logits = reference_forward(twin, x, state)[0]
             loss = -torch.log_softmax(logits, -1).gather(-1, y[..., None]).mean()
+            loss.backward()
         else:
             with precision.autocast():
                 logits = twin(x, state)[0]
             loss = cross_entropy(logits, y)
-        loss.backward()
+            precision.backward(loss, y.numel(), twin.parameters())
         losses.append(loss.item())
         gradients.append(_flat([p.grad for p in twin.parameters() if p.grad is not None]))
     rough, fine = gradients
