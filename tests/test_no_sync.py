@@ -11,6 +11,7 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from charrnn.model.device import send
 from charrnn.text.places import Places
 from charrnn.training.process import prepare_process
 from charrnn.training.session import new_session
@@ -97,6 +98,21 @@ def test_all_of_a_step_is_on_the_device(
     if stats.observation:
         tensors += [stats.observation.loss_by_position, *stats.observation.tensors.values()]
     assert {tensor.device.type for tensor in tensors} == {"meta"}
+
+
+def test_the_text_goes_to_the_device_at_once(text_file: Path, places: Places, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not window by window: all of a short text, once."""
+    sent: list[int] = []
+
+    def noted(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
+        sent.append(tensor.numel())
+        return send(tensor, device)
+
+    monkeypatch.setattr("charrnn.training.trainer.send", noted)
+    trainer = new_session(make_config(str(text_file), *CONFIG, "training.state_reset=0"), places).trainer
+    while trainer.streams.epoch < 2:
+        trainer.step(1e-3)
+    assert sent == [trainer.config.batch_size * (trainer.streams.length + 1)]
 
 
 @pytest.mark.usefixtures("elsewhere")

@@ -14,6 +14,7 @@ import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from torch import Tensor
 
 from charrnn.errors import DataError
 from charrnn.text.encoded import Ids, let_go
@@ -290,7 +291,13 @@ def test_a_mapped_text_is_touched_stream_after_stream_and_let_go(
 
     monkeypatch.setattr("charrnn.text.streams.let_go", notice)
     monkeypatch.setattr("charrnn.text.streams.READ_AHEAD", ahead)
-    streams = Streams(mapped, 2, 7)
+    sent: list[Tensor] = []
+
+    def send(ids: Tensor) -> Tensor:
+        sent.append(ids)
+        return ids
+
+    streams = Streams(mapped, 2, 7, send=send)
     rows = np.stack([numbered(300)[:150], numbered(300)[149:299]])  # 149 columns, and the last target
     position = 0
     for window in range(60):
@@ -305,5 +312,6 @@ def test_a_mapped_text_is_touched_stream_after_stream_and_let_go(
         position = end
     of_mapped = sum(ids is mapped for ids in given_back)
     per_pass = {0: 22, 6: 22, 40: 11, 10**6: 1}[ahead]  # copies: 22 windows of 8 columns; of 20; of all
-    assert of_mapped >= 2 * per_pass  # both rows, each time
+    assert of_mapped == 2 * len(sent)  # both rows, each time
+    assert of_mapped >= 2 * per_pass
     assert of_mapped <= 2 * 4 * per_pass  # 60 windows are three passes, and a jump

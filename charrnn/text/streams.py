@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import math
 import operator
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -35,11 +36,20 @@ READ_AHEAD = 2**19  # ids of all streams together that are copied at a time
 class Streams:
     """Windows over B parallel streams, with a cursor that can be saved.
 
+    ``send`` takes the ids of many windows to where each is wanted, a device perhaps, at once.
+
     Raises:
         DataError: the text is shorter than ``batch_size * (seq_len + 1)`` characters.
     """
 
-    def __init__(self, ids: Ids, batch_size: int, seq_len: int, random_seq_len: bool = False) -> None:
+    def __init__(
+        self,
+        ids: Ids,
+        batch_size: int,
+        seq_len: int,
+        random_seq_len: bool = False,
+        send: Callable[[Tensor], Tensor] = lambda ids: ids,
+    ) -> None:
         need = batch_size * (seq_len + 1)
         if len(ids) < need:
             fit = max(1, len(ids) // (seq_len + 1))
@@ -53,7 +63,9 @@ class Streams:
         self.random_seq_len = random_seq_len
         self.length = (len(ids) - 1) // batch_size
         self._ids = ids
-        self._ahead = np.empty((batch_size, 0), ids.dtype)  # a copy of the rows from the column ``_ahead_from`` on
+        self._send = send
+        # A copy of the rows from the column ``_ahead_from`` on, there.
+        self._ahead = torch.from_numpy(np.empty((batch_size, 0), ids.dtype))
         self._ahead_from = 0
         # One view onto the (mapped) ids: row b is stream b with its last target. Nothing is copied.
         self._rows = np.lib.stride_tricks.as_strided(
@@ -76,7 +88,7 @@ class Streams:
             self.position = 0
             self.epoch += 1
         size = min(self._draw_length(generator), self.length - self.position)
-        both = torch.from_numpy(self._columns(self.position, size + 1).astype(np.int64))
+        both = self._columns(self.position, size + 1).long()
         self.position += size
         return both[:, :-1], both[:, 1:]
 
@@ -85,7 +97,7 @@ class Streams:
         whole = int(epochs)
         return whole * math.ceil(self.length / self.seq_len) + math.ceil((epochs - whole) * self.length / self.seq_len)
 
-    def _columns(self, first: int, count: int) -> Ids:
+    def _columns(self, first: int, count: int) -> Tensor:
         """Some columns of all rows, (B, count), copied with many that follow.
 
         Every place of a mapped text that is touched makes about a megabyte of it resident: so the text is touched
@@ -94,10 +106,11 @@ class Streams:
         offset = first - self._ahead_from
         if offset < 0 or offset + count > self._ahead.shape[1]:
             many = min(max(count, READ_AHEAD // self.batch_size), self.length + 1 - first)
-            self._ahead, self._ahead_from, offset = np.empty((self.batch_size, many), self._ids.dtype), first, 0
-            for row, copy in zip(self._rows, self._ahead, strict=True):
+            ahead = np.empty((self.batch_size, many), self._ids.dtype)
+            for row, copy in zip(self._rows, ahead, strict=True):
                 copy[:] = row[first : first + many]
                 let_go(self._ids)
+            self._ahead, self._ahead_from, offset = self._send(torch.from_numpy(ahead)), first, 0
         return self._ahead[:, offset : offset + count]
 
     def ahead(self, count: int) -> Tensor:

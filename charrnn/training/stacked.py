@@ -121,7 +121,7 @@ class StackedTrainer:
         if self._resets:
             keep = send(torch.stack([self._kept_streams(solo) for solo in self._solos]), self.device)
             self.hidden = tuple(tensor * keep[:, None, :, None] for tensor in self.hidden)
-        return send(x, self.device), send(y, self.device)
+        return x, y
 
     def _kept_streams(self, solo: Trainer) -> Tensor:
         """1 for each stream of a bee that keeps its state, 0 for the others, (B,)."""

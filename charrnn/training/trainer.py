@@ -7,6 +7,7 @@ It does no I/O, knows no clock and no schedule: the rate of a step is an argumen
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -73,7 +74,8 @@ class Trainer:
         self.config = config
         self.device = choose_device(config.device)
         self.precision = choose_precision(config.precision, model_config, self.device)
-        self.streams = Streams(ids, config.batch_size, config.seq_len, config.random_seq_len)
+        to_device = partial(send, device=self.device)
+        self.streams = Streams(ids, config.batch_size, config.seq_len, config.random_seq_len, to_device)
         self.model = new_model(ids, vocab_size, model_config, config.seed).to(self.device)
         self._network: nn.Module = self.model  # what a step calls
         self._graphs = graphs_of(self.device) if rows is None else None  # several processes talk within a step
@@ -128,7 +130,7 @@ class Trainer:
             drawn = torch.rand(self.config.batch_size, generator=self.generator)
             keep = (drawn[self._rows] >= self.config.state_reset).float()
             self.hidden = keep_streams(self.hidden, send(keep, self.device))
-        return send(x[self._rows], self.device), send(y[self._rows], self.device)
+        return x[self._rows], y[self._rows]
 
     def _new_captured(self) -> CapturedStep | None:
         """To be made anew whenever what the optimizer keeps has moved to another place of memory."""
