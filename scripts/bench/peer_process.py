@@ -47,9 +47,9 @@ def main() -> None:
 def nanogpt(text: str, first: int) -> tuple[nn.Module, Tensor]:
     """Half-overlapping windows, of which the second half is scored: each character has half a window before it."""
     peer = importlib.import_module("model")
-    saved = torch.load("out-shakespeare-char/ckpt.pt")
+    saved = torch.load("out-shakespeare-char/ckpt.pt", map_location="cpu")
     model = peer.GPT(peer.GPTConfig(**saved["model_args"]))
-    model.load_state_dict(saved["model"])
+    model.load_state_dict({name.removeprefix("_orig_mod."): one for name, one in saved["model"].items()})  # if compiled
     model.eval()
     numbers = pickle.loads(Path("data/shakespeare_char/meta.pkl").read_bytes())["stoi"]  # peers.py wrote it
     size = saved["model_args"]["block_size"]
