@@ -97,6 +97,13 @@ class TestCurves:
         ):
             assert curves(panel(figure, name)) == [[(row["step"], row[key]) for row in LOGS]], name
 
+    def test_a_level_speed_is_not_drawn_on_the_edge(self) -> None:
+        """Of 1,000 characters per second up and down by none the automatic margin is none."""
+        level = a_run("level", [log(step, chars_per_sec=1000.0) for step in (10, 20)])
+        assert panel(draw_runs([level], ["level"]), "characters").get_ylim() == pytest.approx((0, 1100))
+        empty = a_run("empty", [evaluation(10)])
+        assert panel(draw_runs([empty], ["empty"]), "characters").get_ylim()[0] == 0
+
     @pytest.mark.parametrize(
         ("kinds", "unit"),
         [
@@ -344,6 +351,12 @@ class TestCommand:
         ):
             assert charrnn("plot", str(trained), *option).err == f"Picture: {name}\n"
             assert Path(name).stat().st_size > 1000
+
+    def test_a_picture_of_several_is_not_written_over_that_of_the_first_alone(self) -> None:
+        names = [str(a_run(f"runs/{name}", ROWS).path) for name in ("cat", "dog", "elk")]
+        for count, name in ((1, "cat-plot.png"), (2, "cat-and-dog-plot.png"), (3, "cat-and-2-more-plot.png")):
+            assert charrnn("plot", *names[:count]).err == f"Picture: {name}\n"
+            assert Path(name).exists()
 
     def test_options_may_come_first(self, trained: Path) -> None:
         assert charrnn("plot", "--animate", "-o", "it.gif", str(trained)).code == 0

@@ -67,7 +67,7 @@ def plot() -> None:
 @click.option("--parameters", is_flag=True, help="Instead: gradient norm and update ratio of each parameter.")
 @click.option("--through-time", is_flag=True, help="Instead: how far back through time the gradient reaches.")
 @click.option("--animate", is_flag=True, help="Instead: a GIF of what the network wrote, evaluation by evaluation.")
-@output_option(".png, .svg or .pdf (--animate: .gif); default: NAME-plot.png and the like.")
+@output_option(".png, .svg or .pdf (--animate: .gif); default: NAME-plot.png and so on; of two, A-and-B-plot.png.")
 def of_runs(
     paths: tuple[Path, ...],
     log_loss: bool,
@@ -98,7 +98,7 @@ def of_runs(
     from charrnn.plots.writing import animate_writing, refuse_animation
     from charrnn.runs.run import read_run, refuse_twice
 
-    path = output or Path(f"{paths[0].absolute().name}{suffix}")
+    path = output or Path(f"{_name(paths)}{suffix}")
     (refuse_animation if animate else refuse_picture)(path)
     refuse_twice(paths)
     runs = [read_run(one) for one in paths]
@@ -116,6 +116,12 @@ def _refuse(kinds: Sequence[str], paths: Sequence[Path], shapes_losses: bool) ->
         raise UsageError(f"--{kinds[0]} draws one run at a time; give {paths[0]} alone")
     if kinds and shapes_losses:
         raise UsageError(f"--log-loss and --average are about the curves of losses; leave them out with --{kinds[0]}")
+
+
+def _name(paths: Sequence[Path]) -> str:
+    """What a picture is called: never as that of the first run alone, which may be there already."""
+    first, *others = [path.absolute().name for path in paths]
+    return first if not others else f"{first}-and-{others[0] if len(others) == 1 else f'{len(others)}-more'}"
 
 
 def _figure(runs: Sequence[Run], kinds: Sequence[str], log_loss: bool, average: int | None) -> Figure:

@@ -38,6 +38,7 @@ PANEL_HEIGHT = 1.55  # inches, times the panel's share
 FAR_APART = 10.0  # peaks of the learning rate: of the lower one nothing would be seen on a linear axis
 FEW = 25  # points, up to which each of them gets a dot: one alone is no line
 SMALL_PRINT = 8.3  # points
+HEADROOM = 1.1  # the height of a panel from 0 up, times its largest value
 VALIDATION: dict[str, Any] = {"linewidth": 1, "marker": "o", "markersize": 4, "markerfacecolor": "white"}
 
 Points = Sequence[tuple[float, float]]  # NaN where a number was none
@@ -224,7 +225,8 @@ def _rates(axis: Axes, runs: Sequence[Run], average: int | None) -> None:
 def _speeds(axis: Axes, runs: Sequence[Run], average: int | None) -> None:
     for number, run in enumerate(runs):
         _plot(axis, _series(run.metrics, "chars_per_sec"), **line_style(number))
-    axis.set_ylim(bottom=0)
+    fastest = axis.dataLim.ymax
+    axis.set_ylim(0, HEADROOM * fastest if 0 < fastest < math.inf else None)  # a level speed has margins of nothing
     axis.yaxis.set_major_formatter(EngFormatter())
     axis.set_ylabel(f"{_symbol(runs)}s/s")
 
