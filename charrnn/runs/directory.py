@@ -156,7 +156,9 @@ def refuse_unwritable(out: Path) -> None:
         nearest = next(path for path in (out, *out.absolute().parents) if path.exists())
     except OSError as error:  # a name that no folder can have
         raise UsageError(f"{out}: cannot make a folder: {error.strerror}; choose another with --out") from error
-    if not nearest.is_dir() or not os.access(nearest, os.W_OK):
+    if not nearest.is_dir():
+        raise UsageError(f"{out}: cannot make a folder: {nearest} is a file; choose another with --out")
+    if not os.access(nearest, os.W_OK):
         raise UsageError(f"{out}: cannot make a folder: {nearest} cannot be written; choose another with --out")
 
 
