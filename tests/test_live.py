@@ -31,6 +31,7 @@ from charrnn.config.schema import Config
 from charrnn.errors import DivergedError
 from charrnn.runs.metrics import Row
 from charrnn.text.places import Places
+from charrnn.training.clock import clock
 from charrnn.training.loop import Loop
 from charrnn.training.session import Session
 from tests.command_line import run, snapshot
@@ -343,6 +344,20 @@ class TestPicture:
         found = "\n".join(picture(LiveReporter(begin(small_config, places), Screen()), 80, 24))
         assert found.count("nothing yet") == 2
         assert "step 0" in found
+        assert "comes with the next evaluation" in found
+
+    def test_without_samples_their_room_is_the_curves(self, small_config: Config, places: Places) -> None:
+        session = begin(revise_config(small_config, ["run.sample_length=0"]), places)
+        rows = picture(LiveReporter(session, Screen()), 80, 24)
+        assert "sample" not in "\n".join(rows) and len(rows) == 24
+
+    @pytest.mark.parametrize(("vocabulary", "unit"), [("characters", "character"), ("bytes", "byte")])
+    def test_what_a_loss_is_per(self, vocabulary: str, unit: str, small_config: Config, places: Places) -> None:
+        session = begin(revise_config(small_config, [f"corpus.vocabulary={vocabulary}"]), places)
+        reporter = LiveReporter(session, Screen())
+        reporter._take_in(log(1))
+        found = "\n".join(picture(reporter, 80, 24))
+        assert f"loss, nats/{unit} " in found and f"31.0k {unit[:4]}/s" in found
 
     def test_no_clip_no_line(self, small_config: Config, places: Places) -> None:
         session = begin(revise_config(small_config, ["training.grad_clip=null"]), places)
@@ -479,8 +494,8 @@ class Terminal:
         for descriptor in (self._before, self._far, self._near):
             os.close(descriptor)
 
-    def run(self, *words: str, interrupt_at: str | None = None) -> tuple[int, str]:
-        """Exit code and all that was written; ``interrupt_at``: press Ctrl-C once this is seen."""
+    def run(self, *words: str, interrupt_at: str | None = None, key: int = signal.SIGINT) -> tuple[int, str]:
+        """Exit code and all that was written; ``interrupt_at``: press Ctrl-C, or another key, once this is seen."""
         seen, ended = bytearray(), threading.Event()
 
         def watch() -> None:
@@ -489,7 +504,7 @@ class Terminal:
                 if select.select([self._near], [], [], 0)[0]:
                     seen.extend(os.read(self._near, 65536))
                 if not told and interrupt_at and interrupt_at.encode() in seen:
-                    os.kill(os.getpid(), signal.SIGINT)
+                    os.kill(os.getpid(), key)
                     told = True
 
         watcher = threading.Thread(target=watch)
@@ -543,6 +558,29 @@ class TestOnARealTerminal:
         after = self._assert_given_back(seen)
         assert "  val " in after
         assert "charrnn: interrupted at step" in after
+
+    def test_stopped_by_ctrl_z(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """The shell has its own screen and its cursor until the training goes on."""
+
+        def pause() -> None:
+            os.write(2, b"STOPPED")
+            os.kill(os.getpid(), signal.SIGINT)  # once it goes on
+
+        monkeypatch.setattr(clock, "pause", pause)
+        Path("small.yaml").write_text(CONFIG.replace("max_steps: 20", "max_steps: 100000000"))
+        before = signal.getsignal(signal.SIGTSTP)
+        with Terminal() as terminal:
+            words = ("train", "--config", "small.yaml", "--live")
+            code, seen = terminal.run(*words, interrupt_at="sample at step", key=signal.SIGTSTP)
+        assert code == 130
+        assert signal.getsignal(signal.SIGTSTP) is before
+        stopped, continued = seen.split("STOPPED")
+        for part in (stopped, continued):
+            assert part.count(ENTER) == part.count(LEAVE) == 1
+            assert part.rindex(LEAVE) > part.rindex(ENTER)
+            assert part.rindex(SHOW) > part.rindex(HIDE)
+        assert "sample at step" in continued.split(LEAVE)[0], "drawn anew at once"
+        assert "charrnn: interrupted at step" in continued.split(LEAVE)[1]
 
     @pytest.mark.parametrize("no_color", [False, True])
     def test_colours(self, no_color: bool, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,10 +11,10 @@ import io
 import math
 import signal
 import sys
-import time
 from collections import deque
 from collections.abc import Callable
 from contextlib import ExitStack, redirect_stderr
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console, Group, RenderableType
@@ -36,6 +36,8 @@ from charrnn.cli._terminal import (
     say,
     warn,
 )
+from charrnn.text.vocabulary import symbol
+from charrnn.training.clock import clock as training_clock
 
 if TYPE_CHECKING:
     from charrnn.training.session import Session
@@ -62,7 +64,7 @@ class LiveReporter:
     """
 
     def __init__(
-        self, session: Session, console: Console | None = None, clock: Callable[[], float] = time.monotonic
+        self, session: Session, console: Console | None = None, clock: Callable[[], float] = training_clock.now
     ) -> None:
         self._session, self._clock = session, clock
         self._console = console or Console(file=sys.stderr, highlight=False, emoji=False, markup=False)
@@ -74,7 +76,8 @@ class LiveReporter:
         self._time_left = TimeLeft(clock)
         self._warnings: deque[str] = deque(maxlen=KEPT_WARNINGS)
         self._next_picture = -math.inf
-        self._drawing = False
+        self._drawing = self._to_be_stopped = False
+        self._unit = symbol([session.config.corpus.vocabulary])
         self._baselines = {name: session.baselines[name] for name in ("unigram", "bigram")}
         for row in session.rows:
             self._take_in(row)
@@ -96,6 +99,10 @@ class LiveReporter:
             stack.enter_context(redirect_stderr(meanwhile))
             before = signal.signal(signal.SIGWINCH, lambda *_: self._draw())
             stack.callback(signal.signal, signal.SIGWINCH, before)
+            pause = signal.getsignal(signal.SIGTSTP)
+            if callable(pause):
+                self._pause = partial(pause, signal.SIGTSTP, None)
+                stack.callback(signal.signal, signal.SIGTSTP, signal.signal(signal.SIGTSTP, lambda *_: self._stop()))
             self._draw()
             self._leaving = stack.pop_all()
         return self
@@ -144,6 +151,20 @@ class LiveReporter:
             self._next_picture = ended + max(LEAST_SECONDS, (ended - begun) / LARGEST_SHARE)
         finally:
             self._drawing = False
+        if self._to_be_stopped:
+            self._stop()
+
+    def _stop(self) -> None:
+        """Ctrl-Z: until the training goes on, the shell has its own screen and its cursor."""
+        self._to_be_stopped = self._drawing  # in the middle of a picture: after it
+        if self._drawing:
+            return
+        self._console.set_alt_screen(False)
+        self._console.show_cursor(True)
+        self._pause()
+        self._console.set_alt_screen(True)
+        self._console.show_cursor(False)
+        self._draw()
 
     def _conclude(self, meanwhile: io.StringIO) -> None:
         """On the first screen again: what is worth keeping."""
@@ -171,7 +192,8 @@ class LiveReporter:
             panel = self._framed(Text("\n").join(lines), Text("warnings", style=POINT))
             parts.append(Layout(panel, size=len(lines) + BORDER))
             rest -= len(lines) + BORDER
-        sample_height = min(rest // 3, LONGEST_SAMPLE) if rest >= WITH_A_SAMPLE else 0
+        writes = self._sample or self._session.config.run.sample_length
+        sample_height = min(rest // 3, LONGEST_SAMPLE) if writes and rest >= WITH_A_SAMPLE else 0
         if rest - sample_height > BORDER:
             parts.insert(1, self._curves(width, rest - sample_height))
         if sample_height > BORDER:
@@ -205,7 +227,7 @@ class LiveReporter:
         return both
 
     def _legend(self) -> Text:
-        return Text.assemble("loss, nats/character  ", ("⠒⠒", LINE), " train  ", ("●", POINT), " val")
+        return Text.assemble(f"loss, nats/{self._unit}  ", ("⠒⠒", LINE), " train  ", ("●", POINT), " val")
 
     def _framed(self, inside: RenderableType, title: Text) -> Panel:
         title.stylize(Style(dim=False))  # unlike the frame
@@ -237,7 +259,7 @@ class LiveReporter:
         return [
             f"train {format_loss(log['train_loss'])}",
             f"lr {log['lr']:.1e}",
-            f"{log['chars_per_sec'] / 1000:.1f}k char/s",
+            f"{log['chars_per_sec'] / 1000:.1f}k {self._unit[:4]}/s",
         ]
 
     def _model(self) -> Text:
@@ -248,5 +270,8 @@ class LiveReporter:
         )
 
     def _sample_panel(self) -> Panel:
-        title = Text(f"sample at step {self._sample_step:,}" if self._sample else "sample")
-        return self._framed(Text(printable(self._sample), overflow="fold"), title)
+        if not self._sample:
+            return self._framed(Text("comes with the next evaluation", style=MARK), Text("sample"))
+        return self._framed(
+            Text(printable(self._sample), overflow="fold"), Text(f"sample at step {self._sample_step:,}")
+        )

@@ -15,6 +15,7 @@ import click
 
 from charrnn.cli._interrupts import Interrupts
 from charrnn.errors import CharRNNError, ConfigError, Interrupted
+from charrnn.training.clock import clock as training_clock
 
 PLAIN_LINE_SECONDS = 10.0
 STUDY_BAR = "{percentage:3.0f}%|{bar:24}| {desc}, {remaining} left"
@@ -82,10 +83,10 @@ class TerminalReporter:
 class TimeLeft:
     """How long it will take still, from the share done since this session began: a resumed run starts in the middle.
 
-    ``seconds`` is None while nobody can know.
+    ``seconds`` is None while nobody can know. While the process was stopped (Ctrl-Z) nothing was done in no time.
     """
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, clock: Callable[[], float] = training_clock.now) -> None:
         self._clock = clock
         self._first: tuple[float, float] | None = None  # progress and time
         self.seconds: float | None = None
