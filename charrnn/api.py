@@ -42,7 +42,7 @@ from charrnn.runs.run import Run, read_run
 from charrnn.runs.saved import SavedModel, load_model
 from charrnn.sampling.sampler import generate
 from charrnn.text.places import Places
-from charrnn.text.vocabulary import OnUnknown
+from charrnn.text.vocabulary import OnUnknown, symbol
 from charrnn.training.courtesy import courtesy
 from charrnn.training.evaluation import evaluate
 from charrnn.training.loop import Loop
@@ -278,7 +278,8 @@ def _train(session: Session, progress: bool) -> None:
     assert session.folder is not None
     for note in session.notes:
         warnings.warn(note, stacklevel=3)
-    with StopButton() as interrupt, NotebookReporter(progress) as shown, tracked(shown, session) as reporter:
+    notebook = NotebookReporter(progress, symbol([session.config.corpus.vocabulary]))
+    with StopButton() as interrupt, notebook as shown, tracked(shown, session) as reporter:
         Loop(session, paced(reporter, session), interrupt).run()
     if interrupt() and not session.score.finished:
         path = str(session.folder.path)

@@ -279,6 +279,13 @@ def test_progress_is_shown_or_not(small_config: Config, capsys: pytest.CaptureFi
     assert "100%" in shown.err and "step 40" in shown.err and "char/s" in shown.err
 
 
+def test_progress_is_per_byte_where_bytes_are_read(small_config: Config, capsys: pytest.CaptureFixture[str]) -> None:
+    run = charrnn.train(small_config, settings={"corpus.vocabulary": "bytes"})
+    shown = capsys.readouterr()
+    assert shown.out.count(" nats/byte\n") == 2 and "byte/s" in shown.err and "char" not in shown.out + shown.err
+    assert (run.path / "samples.txt").read_text(errors="replace").count(" nats/byte\n") == 2
+
+
 def test_warnings_are_pythons_own(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.warns(UserWarning, match="slow"), NotebookReporter(False) as reporter:
         reporter.warned("slow")

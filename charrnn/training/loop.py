@@ -21,6 +21,7 @@ from charrnn.runs.directory import RunFolder
 from charrnn.runs.files import GrowingFile, remove_unfinished
 from charrnn.runs.keeping import Keeper, newest_before, newest_whole
 from charrnn.runs.metrics import Row, json_line
+from charrnn.text.vocabulary import symbol
 from charrnn.training.clock import clock
 from charrnn.training.divergence import diverged
 from charrnn.training.look import sample_of, validation_loss
@@ -199,7 +200,8 @@ class Loop:
                 raise diverged(self.session, "a logit on unseen text")
             row = {**self._position(), **losses, **({"sample": sample} if sample else {})}
             self._append(self.metrics, json_line(row))
-            self._append(self.samples, f"--- step {row['step']}, validation {val_loss:.4g} nats/char\n{sample}\n\n")
+            per = f"nats/{symbol([self.session.config.corpus.vocabulary])[:4]}"
+            self._append(self.samples, f"--- step {row['step']}, validation {val_loss:.4g} {per}\n{sample}\n\n")
             is_best = self.session.score.record(self.session.trainer.steps, val_loss)
             self.session.score.finished = final
             if is_best:

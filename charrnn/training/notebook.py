@@ -42,10 +42,13 @@ class StopButton:
 
 
 class NotebookReporter:
-    """A bar, in a notebook or a terminal, and a line after each evaluation; or nothing but warnings."""
+    """A bar, in a notebook or a terminal, and a line after each evaluation; or nothing but warnings.
 
-    def __init__(self, shown: bool) -> None:
-        self._shown = shown
+    ``unit`` is what is read: a character or a byte.
+    """
+
+    def __init__(self, shown: bool, unit: str = "character") -> None:
+        self._shown, self._unit = shown, unit[:4]
 
     def __enter__(self) -> NotebookReporter:
         self._bar = tqdm(total=1.0, bar_format=BAR, disable=not self._shown)
@@ -58,13 +61,13 @@ class NotebookReporter:
         """See ``Reporter``."""
         self._bar.update(progress - self._bar.n)
         self._bar.set_description_str(
-            f"step {row['step']:,}  train {row['train_loss']:.4g}  {row['chars_per_sec'] / 1000:.1f}k char/s"
+            f"step {row['step']:,}  train {row['train_loss']:.4g}  {row['chars_per_sec'] / 1000:.1f}k {self._unit}/s"
         )
 
     def evaluated(self, row: Row) -> None:
         """See ``Reporter``."""
         if self._shown:
-            tqdm.write(f"step {row['step']:,}  val {row['val_loss']:.5g} nats/char")
+            tqdm.write(f"step {row['step']:,}  val {row['val_loss']:.5g} nats/{self._unit}")
 
     def warned(self, text: str) -> None:
         """See ``Reporter``."""
