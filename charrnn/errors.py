@@ -6,6 +6,7 @@
     |   |-- DataError       2  a text that cannot be used
     |   |   `-- CorpusUnavailable  2  a named corpus that could not be downloaded
     |   `-- CheckpointError 2  a checkpoint or run folder that cannot be used
+    |-- ClusterLost         1  what trains bees on other machines is gone
     |-- DivergedError       3  the loss or the gradient stopped being finite
     `-- Interrupted         128 and the number of one of INTERRUPTIONS, after saving
 
@@ -57,6 +58,10 @@ class DivergedError(CharRNNError):
     """Training stopped because the loss or the gradient norm is not finite."""
 
     exit_code = 3
+
+
+class ClusterLost(CharRNNError):
+    """The scheduler of a cluster is gone, or no longer knows us; what has landed is kept."""
 
 
 class Interrupted(CharRNNError):

@@ -16,9 +16,12 @@ import pooch
 import pytest
 import requests
 
+from charrnn.cli._swarm_bar import interruptible, to_go_on
 from charrnn.config.loader import load_config
+from charrnn.errors import ClusterLost
 from charrnn.runs.directory import RunFolder
 from charrnn.runs.lock import FolderLock
+from charrnn.studies.swarm.hive import Hive
 from tests.command_line import PROGRAM, Result, run, snapshot
 from tests.conftest import TEXT
 from tests.helpers import differences
@@ -212,6 +215,22 @@ def test_what_the_config_lacks_may_be_varied(vary: str) -> None:
     said = run(*words, vary, "--set", "training.lr=-1").err
     assert "--set training.lr=-1: training.lr" in said
     assert "--vary" not in said
+
+
+def test_the_command_that_goes_on_does_so_in_the_same_way() -> None:
+    hive = Hive(Path("runs/a b-swarm"))
+    here = "charrnn swarm --resume 'runs/a b-swarm'"
+    assert to_go_on(hive, None, checkpoints=True, animate=False) == here
+    cluster = Mock(address="tcp://far:8786")
+    there = f"{here} --scheduler tcp://far:8786 --no-checkpoints --animate"
+    assert to_go_on(hive, cluster, checkpoints=False, animate=True) == there
+
+
+def test_a_cluster_that_is_gone_has_an_error_that_says_how_to_go_on() -> None:
+    with pytest.raises(ClusterLost) as lost, interruptible("this"):
+        raise ClusterLost("it is gone")
+    assert str(lost.value) == "it is gone; what has landed is kept; once it is there again: this"
+    assert lost.value.exit_code == 1
 
 
 @pytest.mark.parametrize("batched", ["no", "yes"])

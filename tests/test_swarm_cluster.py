@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from charrnn.errors import CharRNNError, UsageError
+from charrnn.errors import CharRNNError, ClusterLost, UsageError
 from charrnn.studies.swarm import cluster
 from charrnn.studies.swarm.cluster import Cluster
 from charrnn.studies.swarm.hive import find_or_make_hive
@@ -44,7 +44,9 @@ class Dask:
             probe.bind(("127.0.0.1", 0))
             self.address = f"tcp://127.0.0.1:{probe.getsockname()[1]}"
         port = self.address.rpartition(":")[2]
-        self._start("scheduler", "dask_scheduler", "--host", "127.0.0.1", "--port", port, "--no-dashboard")
+        self.scheduler = self._start(
+            "scheduler", "dask_scheduler", "--host", "127.0.0.1", "--port", port, "--no-dashboard"
+        )
 
     def worker(self, name: str) -> subprocess.Popen[bytes]:
         """One with a single thread and no nanny, which would start it again."""
@@ -129,6 +131,25 @@ def test_a_worker_is_killed_half_way(dask: Dask, text_file: Path, places: Places
     near = find_or_make_hive(Path("near"), "far", colony.plan)
     flown(colony, near)
     assert differences(comparable(near), comparable(hive)) == []
+
+
+def test_the_scheduler_is_killed_half_way(dask: Dask, text_file: Path, places: Places) -> None:
+    """What has landed is kept, no bee is said to have failed, and the hive can go on here."""
+    colony = colony_of(bee_config(text_file, "training.max_steps=60"), places, SEEDS)
+    hive = find_or_make_hive(Path("far"), "far", colony.plan)
+    dask.worker("one")
+
+    def kill_it(_: object) -> None:
+        dask.scheduler.kill()
+
+    seen = Seen(kill_it)
+    with connected(dask, 1) as place, pytest.raises(ClusterLost, match="the cluster is gone"):
+        fly(colony, Arrangement(place.jobs, 1), hive, place, seen, never, keep_checkpoints=True)
+    assert 0 < len(seen.anew) < 2 * SEEDS
+    assert {result["status"] for result in seen.results.values()} == {"ended"}
+    assert sum(hive.has_landed(task) for task, _ in colony.tasks(hive, 1)) == len(seen.anew)
+    again = flown(colony, hive)
+    assert {result["status"] for result in again.results.values()} == {"ended"}
 
 
 def test_no_workers(dask: Dask) -> None:

@@ -10,7 +10,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from concurrent.futures import CancelledError, Executor, Future, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from tempfile import mkdtemp
@@ -18,7 +18,7 @@ from typing import Any
 
 import pytest
 
-from charrnn.errors import INTERRUPTIONS
+from charrnn.errors import INTERRUPTIONS, ClusterLost
 from charrnn.studies.swarm.arrange import stacking_key
 from charrnn.studies.swarm.bee import Landed, Task, train_bees
 from charrnn.studies.swarm.hive import Hive
@@ -119,6 +119,20 @@ class TestLandings:
         for one in landed:
             assert one.result["status"] == ("failed" if one.task.seed == 2 else "ended")
             assert one.task.seed != 2 or one.result["message"] == says
+
+    def test_a_cluster_that_is_gone_is_no_fault_of_the_bees(self, places: Places) -> None:
+        """What landed before is there; nothing is said to have failed, or it would count as diverged."""
+
+        def answer(tasks: tuple[Task, ...]) -> list[Landed]:
+            if tasks[0].seed == 2:
+                raise CancelledError
+            return landed_of(tasks)
+
+        landed: list[Landed] = []
+        with Here(Odd(answer)) as place, pytest.raises(ClusterLost, match="its scheduler ended"):
+            for some in landings(make_units(tasks_of(places, 3), 1, stacking_key), place, True, never):
+                landed += some
+        assert {one.result["status"] for one in landed} <= {"ended"}
 
     def test_a_stack_that_dies_is_tried_one_by_one(self, places: Places) -> None:
         def answer(tasks: tuple[Task, ...]) -> list[Landed]:

@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import json
-import shlex
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from charrnn.cli._interrupts import Interrupts
 from charrnn.cli._options import as_words, overrides
-from charrnn.cli._swarm_bar import SwarmBar, announce_measurement
+from charrnn.cli._swarm_bar import SwarmBar, announce_measurement, interruptible, to_go_on
 from charrnn.cli._table import table
 from charrnn.cli._terminal import format_loss, printable, say, warn
-from charrnn.errors import CharRNNError, Interrupted, UsageError
+from charrnn.errors import CharRNNError, UsageError
 
 if TYPE_CHECKING:
     from charrnn.studies.swarm.arrange import Batched
@@ -192,13 +190,14 @@ def run_search(
     batched = "no" if search.prune else batched
     left = max(search.trials - memory.count, 0)
     announce_measurement(hive, search.colony, cluster, jobs, batched)
-    with Interrupts() as interrupts, place_for(hive, search.colony, cluster, jobs, batched) as (place, arrangement):
+    go_on = to_go_on(hive, cluster, checkpoints, animate=False)
+    with (
+        interruptible(go_on) as interrupts,
+        place_for(hive, search.colony, cluster, jobs, batched) as (place, arrangement),
+    ):
         say(f"Bees:   {arrangement}")
         with SearchBar(left, search.seeds) as bar:
             fly_search(search, memory, hive, place, arrangement, bar, interrupts, checkpoints)
-    if interrupts.received is not None:
-        go_on = f"charrnn swarm --resume {shlex.quote(str(hive.path))}"
-        raise Interrupted(f"interrupted; what has landed is kept; to go on: {go_on}", interrupts.received)
     results = results_of_search(search, memory, hive)
     click.echo(json.dumps(results) if as_json else printable(describe(results)))
     _draw(hive, results)

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import shlex
 import shutil
 import sys
 import time
 from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from charrnn.cli._interrupts import Interrupts
 from charrnn.cli._terminal import PLAIN_LINE_SECONDS, format_loss, format_seconds, printable, say
+from charrnn.errors import ClusterLost, Interrupted
 
 if TYPE_CHECKING:
     from charrnn.studies.swarm.arrange import Batched
@@ -30,6 +35,30 @@ def announce_measurement(
 
     if is_measured(hive, colony, cluster, jobs, batched):
         say("        some seconds to measure how this machine is best used ...")
+
+
+def to_go_on(hive: Hive, cluster: Cluster | None, checkpoints: bool, animate: bool) -> str:
+    """The command that goes on with a hive as it was begun."""
+    where = [] if cluster is None else ["--scheduler", cluster.address]
+    how = [*([] if checkpoints else ["--no-checkpoints"]), *(["--animate"] if animate else [])]
+    return shlex.join(["charrnn", "swarm", "--resume", str(hive.path), *where, *how])
+
+
+@contextmanager
+def interruptible(go_on: str) -> Iterator[Interrupts]:
+    """Around bees that fly: where they do not all come to land, ``go_on`` is said.
+
+    Raises:
+        Interrupted: by a signal; what has landed is kept.
+        ClusterLost: now with that command.
+    """
+    try:
+        with Interrupts() as interrupts:
+            yield interrupts
+    except ClusterLost as error:
+        raise ClusterLost(f"{error}; what has landed is kept; once it is there again: {go_on}") from error
+    if interrupts.received is not None:
+        raise Interrupted(f"interrupted; what has landed is kept; to go on: {go_on}", interrupts.received)
 
 
 class SwarmBar:

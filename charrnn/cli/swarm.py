@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shlex
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -15,10 +14,10 @@ from charrnn.cli._complete import hives, settings
 from charrnn.cli._openmp import spin_briefly
 from charrnn.cli._options import config_option, data_option, device_option, overrides, set_option
 from charrnn.cli._search import new_search, refuse_mixed, refuse_other_kind, resumed_search, run_search
-from charrnn.cli._swarm_bar import SwarmBar, announce_measurement
+from charrnn.cli._swarm_bar import SwarmBar, announce_measurement, interruptible, to_go_on
 from charrnn.cli._table import table
 from charrnn.cli._terminal import format_loss, say, warn
-from charrnn.errors import CharRNNError, Interrupted, UsageError
+from charrnn.errors import CharRNNError, UsageError
 
 if TYPE_CHECKING:
     from charrnn.studies.swarm.arrange import Batched
@@ -131,7 +130,8 @@ def swarm(
         else:
             hive, colony = _new(*begin) if resume is None else _resumed(resume, seeds, options["data"], held)
             _fly(hive, colony, cluster, **flying)
-            _show(hive, colony, flying["animate"], as_json)
+            go_on = to_go_on(hive, cluster, flying["checkpoints"], flying["animate"])
+            _show(hive, colony, flying["animate"], as_json, go_on)
 
 
 def _connect(scheduler: str | None, held: ExitStack) -> Cluster | None:
@@ -197,7 +197,6 @@ def _fly(
     checkpoints: bool,
     animate: bool,
 ) -> None:
-    from charrnn.cli._interrupts import Interrupts
     from charrnn.config.wording import counted
     from charrnn.studies.swarm.arrange import place_for
     from charrnn.studies.swarm.study import fly
@@ -210,16 +209,14 @@ def _fly(
         f"= {counted(swarms * seeds, 'bee')} on {colony.swarms[0][1].text.name}"
     )
     announce_measurement(hive, colony, cluster, jobs, batched)
-    with Interrupts() as interrupts, place_for(hive, colony, cluster, jobs, batched) as (place, arrangement):
+    go_on = to_go_on(hive, cluster, checkpoints, animate)
+    with interruptible(go_on) as interrupts, place_for(hive, colony, cluster, jobs, batched) as (place, arrangement):
         say(f"Bees:   {arrangement}")
         with SwarmBar(colony.labels, seeds) as bar:
             fly(colony, arrangement, hive, place, bar, interrupts, checkpoints)
-    if interrupts.received is not None:
-        go_on = f"charrnn swarm --resume {shlex.quote(str(hive.path))}"
-        raise Interrupted(f"interrupted; what has landed is kept; to go on: {go_on}", interrupts.received)
 
 
-def _show(hive: Hive, colony: Colony, animate: bool, as_json: bool) -> None:
+def _show(hive: Hive, colony: Colony, animate: bool, as_json: bool, go_on: str) -> None:
     from charrnn.studies.swarm.pictures import draw
     from charrnn.studies.swarm.study import results_of
 
@@ -230,9 +227,7 @@ def _show(hive: Hive, colony: Colony, animate: bool, as_json: bool) -> None:
     failed = [bee for one in results["swarms"] for bee in one["bees"] if bee["status"] == "failed"]
     if failed:
         told = "1 bee failed" if len(failed) == 1 else f"{len(failed)} bees failed, the first one"
-        raise CharRNNError(
-            f"{told}: {failed[0]['message']}; to try again: charrnn swarm --resume {shlex.quote(str(hive.path))}"
-        )
+        raise CharRNNError(f"{told}: {failed[0]['message']}; to try again: {go_on}")
 
 
 def describe(results: dict[str, Any]) -> str:

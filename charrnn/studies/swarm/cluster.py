@@ -6,6 +6,7 @@ gives to another one.
 
 from __future__ import annotations
 
+import logging
 import re
 from typing import TYPE_CHECKING, Any
 
@@ -28,12 +29,15 @@ class Cluster:
     """
 
     def __init__(self, address: str) -> None:
+        self.address = address
         try:
             from distributed import Client
         except ImportError as error:
             raise UsageError("--scheduler needs Dask: pip install 'charrnn[dask]'") from error
         if not ADDRESS.fullmatch(address):  # which Dask would wait for, and then not come to an end with
             raise UsageError(f"--scheduler {address}: no address of a Dask scheduler; write it as tcp://HOST:PORT")
+        # Of a scheduler that is gone it would log a page of traceback; that it is gone the crew says.
+        logging.getLogger("distributed.client").setLevel(logging.CRITICAL)
         try:
             self._client: Any = Client(address, timeout=CONNECT_SECONDS, set_as_default=False)
         except (OSError, TimeoutError, ValueError) as error:

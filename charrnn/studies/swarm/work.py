@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterable, Iterator
-from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Executor, Future, wait
+from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, CancelledError, Executor, Future, wait
 from dataclasses import dataclass
 from typing import Protocol
 
+from charrnn.errors import ClusterLost
 from charrnn.studies.swarm.bee import Landed, Task, fallen, train_bees
 from charrnn.studies.swarm.texts import Parcel
 
@@ -70,6 +71,9 @@ def landings(
 
     A bee whose process dies has failed; bees that were trained together with it are tried again one by one. Once
     ``should_stop`` is true nothing new is begun, what runs is asked to end, and what lands all the same is yielded.
+
+    Raises:
+        ClusterLost: what was sent was let go of.
     """
     crew = Crew(workplace, keep_checkpoints)
     for unit in units:
@@ -107,6 +111,8 @@ class Crew:
         except Exception as error:  # of the executor: bees catch their own
             if self.recalled:
                 return []
+            if isinstance(error, CancelledError):  # by nobody here: no bee has failed
+                raise ClusterLost("the cluster is gone: its scheduler ended, or could not be reached") from error
             if len(unit.tasks) == 1:
                 return [fallen(unit.tasks[0], _what_happened(error))]
             for task in unit.tasks:
