@@ -388,6 +388,10 @@ class TestPicture:
         for name in ("time.jpg", "time", "runs"):
             refused(f"doctor runs/small -o {name}", f"{name}:", ".png, .svg, .pdf")
         refused("doctor runs/small -o none/time.png", "none/time.png", "no such folder", "-o")
+        Path("time.png").mkdir()
+        refused("doctor runs/small -o time.png", "time.png: cannot be written: is a folder", "-o")
+        monkeypatch.setattr(os, "access", lambda _, mode: mode != os.W_OK)
+        refused("doctor runs/small -o runs/time.png", "runs/time.png", "runs cannot be written in", "-o")
 
 
 class TestAsk:

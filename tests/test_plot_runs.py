@@ -369,7 +369,10 @@ class TestCommand:
             assert charrnn("plot", *words).code == 0
         shutil.copytree(trained, "again/cat")
         assert charrnn("plot", str(trained), "again/cat", "--through-time", "-o", "tt.svg").code == 0
-        assert "seq_len 10" in Path("tt.svg").read_text()
+        drawn = Path("tt.svg").read_text()
+        assert "seq_len 10" in drawn and "again/cat, step 40" in drawn
+        assert charrnn("plot", str(trained), "--through-time", "-o", "one.svg").code == 0
+        assert "how far back it learns, as saved at step 40" in Path("one.svg").read_text()
 
     def test_runs_that_are_called_alike_are_told_apart(self) -> None:
         here, there, other = a_run("here/cat", ROWS), a_run("there/cat", ROWS), a_run("there/dog", ROWS)
@@ -397,6 +400,7 @@ class TestCommand:
             ("a -o a.gif", "a picture's name ends in .png, .svg, .pdf"),
             ("a --animate -o a.png", "an animation's name ends in .gif"),
             ("a -o none/a.png", "no such folder: none"),
+            ("a -o " + "x" * 300 + ".png", "File name too long"),
             ("a --animate", "a: 0 of its evaluations have a sample"),
             ("a --through-time", "a: holds no checkpoint"),
             ("a a/metrics.jsonl", "a/metrics.jsonl: is a file"),

@@ -147,17 +147,17 @@ def _through_time(runs: Sequence[Run]) -> Figure:
     from charrnn.text.places import Places
 
     found = [gradient_of(run.path, Places.from_environment()) for run in runs]
-    for run, (profile, _) in zip(runs, found, strict=True):
+    for run, (profile, _, _) in zip(runs, found, strict=True):
         if not math.isfinite(profile.hidden[0]):
             raise CharRNNError(f"{run.path}: nothing to draw: its gradient is not a finite number; it has diverged")
     unit = symbol(run.config.corpus.vocabulary for run in runs)
     if len(found) == 1:
-        [(profile, seq_len)] = found
-        title = f"{runs[0].path}: how far back it learns"
+        [(profile, seq_len, step)] = found
+        title = f"{runs[0].path}: how far back it learns, as saved at step {step:,}"
         return draw_through_time(profile.hidden, profile.cell, seq_len, unit, title)
     title = "How far back they learn (the cell state of LSTMs, else the hidden state)"
-    states = {label: profile.state for label, (profile, _) in zip(_labels(runs), found, strict=True)}
-    return draw_gradients(states, [seq_len for _, seq_len in found], unit, title)
+    states = {f"{label}, step {step:,}": one.state for label, (one, _, step) in zip(_labels(runs), found, strict=True)}
+    return draw_gradients(states, [seq_len for _, seq_len, _ in found], unit, title)
 
 
 @plot.command()

@@ -32,6 +32,10 @@ def find_config(name: str) -> Path:
         for candidate in (folder / name, folder / f"{name}.yaml"):
             if is_file(candidate):
                 return candidate
+    if is_folder(Path(name)):
+        inside = Path(name) / "config.yaml"
+        what = str(inside) if is_file(inside) else "a config file"
+        raise ConfigError([f"{name}: no such config: it is a folder; give {what}"])
     known = [path.stem for path in shipped_configs()]
     near = difflib.get_close_matches(Path(name).stem, known, n=1, cutoff=0.5)
     advice = f"did you mean {near[0]}.yaml?" if near else f"shipped ones: {', '.join(f'{stem}.yaml' for stem in known)}"

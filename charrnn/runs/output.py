@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+from charrnn.config.library import is_folder
 from charrnn.errors import UsageError
 from charrnn.runs.files import write_atomically
 
@@ -14,9 +16,11 @@ def refuse_output(path: Path, what: str, suffixes: Sequence[str]) -> None:
     """Find out before the work whether ``what`` ("a picture") can be written under this name.
 
     Raises:
-        UsageError: the name is not one of its kind, or there is no folder to put it in.
+        UsageError: the name is not one of its kind, it is that of a folder, or nothing can be put there.
     """
     refuse_name(path, what, suffixes)
+    if is_folder(path):
+        raise UsageError(f"{path}: cannot be written: is a folder; choose another name with -o")
     refuse_place(path)
 
 
@@ -27,9 +31,11 @@ def refuse_name(path: Path, what: str, suffixes: Sequence[str]) -> None:
 
 
 def refuse_place(path: Path) -> None:
-    """Raises UsageError where there is no folder to put it in."""
+    """Raises UsageError where there is no folder to put it in, or one that is not ours to write in."""
     if not path.parent.is_dir():
         raise UsageError(f"{path}: cannot be written: no such folder: {path.parent}; choose another with -o")
+    if not os.access(path.parent, os.W_OK):
+        raise UsageError(f"{path}: cannot be written: {path.parent} cannot be written in; choose another with -o")
 
 
 def write_output(path: Path, content: bytes) -> None:

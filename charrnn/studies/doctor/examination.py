@@ -87,12 +87,13 @@ def open_run(folder: RunFolder, places: Places) -> tuple[Session, History]:
     return session, read_history(read_metrics(folder.metrics) if folder.metrics.exists() else [])
 
 
-def gradient_of(path: Path, places: Places) -> tuple[Profile, int]:
-    """The gradient through time of a run's newest state, and the length of its windows; errors as above."""
+def gradient_of(path: Path, places: Places) -> tuple[Profile, int, int]:
+    """The gradient through time of a run's newest state, the length of its windows, the step it was saved at; errors as
+    above."""
     session, _ = open_run(RunFolder.open(path), places)
     span = unseen_span(session.text, PIECE)
     profile = gradient_through_time(session.trainer.model.eval(), session.text.ids, span)
-    return profile, session.config.training.seq_len
+    return profile, session.config.training.seq_len, session.trainer.steps
 
 
 def examine(session: Session, history: History, config_name: str, advanced: Advanced) -> Examination:
