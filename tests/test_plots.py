@@ -145,6 +145,8 @@ class TestLRFind:
         for one in (a_sweep(1), a_sweep(2)):
             assert list(zip(one.lrs, one.grad_norms, strict=True)) in drawn
         assert set(np.asarray(line(axis, "grad_clip 1").get_ydata())) == {1.0}
+        figure.canvas.draw()
+        assert not [label for label in axis.get_yticklabels(which="both") if "10^" in label.get_text()], "plain numbers"
 
     def test_the_share_of_clipped_steps(self, figure: Figure) -> None:
         """Over nine steps, of both sweeps: the highest points of the shaded area."""

@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from charrnn.config.wording import symbol
-from charrnn.plots.figures import BLUE, GREEN, GREY, ORANGE, PURPLE, RED, new_figure, rate_axes
+from charrnn.plots.figures import BLUE, GREEN, GREY, ORANGE, PURPLE, RED, loss_axis, new_figure, rate_axes
 
 SUGGESTION_COLOURS = {"minimum/10": ORANGE, "steepest": PURPLE, "valley": BLUE}
 CLIPPED_OVER = 9  # steps, over which the share of clipped ones is taken
@@ -65,7 +65,8 @@ def _draw_gradients(axis: Axes, sweeps: list[dict[str, Any]], grad_clip: float |
     for number, one in enumerate(sweeps):
         norms = np.array(one["grad_norms"], dtype=float)
         axis.plot(one["lrs"], norms, color=ORANGE, alpha=0.6, linewidth=1, label="" if number else "each seed")
-    axis.set_yscale("log")
+    drawn = [norm for one in sweeps for norm in one["grad_norms"] if norm is not None]
+    loss_axis(axis, drawn if grad_clip is None else [*drawn, grad_clip], log=True)
     axis.set_ylabel("gradient norm before clipping")
     if grad_clip is not None:
         axis.axhline(grad_clip, color=GREY, linestyle=":", label=f"grad_clip {grad_clip:g}")
