@@ -27,6 +27,7 @@ from charrnn.runs.metrics import read_metrics
 from charrnn.runs.run import read_run
 from charrnn.text.places import Places
 from charrnn.training import loop as loop_module
+from charrnn.training.divergence import diverged
 from charrnn.training.loop import Loop, Outcome
 from charrnn.training.session import Session, config_in, resume_session
 from charrnn.training.trainer import StepStats, Trainer
@@ -764,6 +765,15 @@ class TestDivergence:
         )
         assert (steps_of(stopped.last), read_checkpoint(stopped.last)["score"]["rollbacks"]) == (24, 2)
         assert resume(stopped.path, *words).err.count("back to step") == 0, "it has had its two"
+
+    @pytest.mark.parametrize(("steps", "advised"), [(28, "0.00028"), (100, "0.00028"), (101, "0.001")])
+    def test_the_rate_advised_is_below_that_of_the_warm_up(
+        self, steps: int, advised: str, config: Config, places: Places
+    ) -> None:
+        """A rate of 0.01, of which it had come to 0.0028: a tenth of the whole would be no advice."""
+        session = begin(revise_config(config, ["training.lr=0.01", "training.warmup_steps=100"]), places)
+        session.score.lr, session.trainer.steps = 0.0028, steps
+        assert str(diverged(session, "loss")).endswith(f"Try a lower rate: --set training.lr={advised}")
 
     @pytest.mark.parametrize("stop", [20, 24, 25, 27, 33])
     def test_survives_a_resume(
