@@ -33,6 +33,7 @@ from charrnn.config.library import find_config, is_of_run, name_from, name_of_co
 from charrnn.config.loader import load_config, revise_config
 from charrnn.config.schema import Config
 from charrnn.config.settings import LARGEST_NUMBER, NamedOverride, flat
+from charrnn.config.wording import symbol
 from charrnn.errors import DataError, UsageError
 from charrnn.runs.amending import amend_resumed, amend_text, refuse_moving, with_kept_note
 from charrnn.runs.directory import folder_of, refuse_unwritable
@@ -42,7 +43,7 @@ from charrnn.runs.run import Run, read_run
 from charrnn.runs.saved import SavedModel, load_model
 from charrnn.sampling.sampler import generate
 from charrnn.text.places import Places
-from charrnn.text.vocabulary import OnUnknown, symbol
+from charrnn.text.vocabulary import OnUnknown
 from charrnn.training.courtesy import courtesy
 from charrnn.training.evaluation import evaluate
 from charrnn.training.loop import Loop

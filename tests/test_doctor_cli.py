@@ -410,6 +410,11 @@ class TestAsk:
         assert re.search("helps|hurts|cannot be told at this budget", lines[3])
         assert snapshot() == before
 
+    @pytest.mark.parametrize(("vocabulary", "unit"), [("characters", "character"), ("bytes", "byte")])
+    def test_losses_are_per_what_is_read(self, vocabulary: str, unit: str) -> None:
+        words = ("--config", "small.yaml", "--set", f"corpus.vocabulary={vocabulary}", "--ask", "clipping")
+        assert re.search(rf": [-+]\d\.\d+ nats per {unit}, 95 % within ", visit(*words, code=0).out)
+
     @pytest.mark.parametrize("words", ["runs/small", "--config small.yaml"])
     def test_json(self, words: str) -> None:
         result = visit(*words.split(), "--ask", "seq-len", "--json", code=0)

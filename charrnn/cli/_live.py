@@ -36,7 +36,7 @@ from charrnn.cli._terminal import (
     say,
     warn,
 )
-from charrnn.text.vocabulary import symbol
+from charrnn.config.wording import symbol
 from charrnn.training.clock import clock as training_clock
 
 if TYPE_CHECKING:

@@ -14,6 +14,7 @@ from contextlib import ExitStack, closing, contextmanager
 from enum import Enum
 from typing import Protocol
 
+from charrnn.config.wording import symbol
 from charrnn.errors import CharRNNError, DivergedError
 from charrnn.runs import files
 from charrnn.runs.checkpoint import State
@@ -21,7 +22,6 @@ from charrnn.runs.directory import RunFolder
 from charrnn.runs.files import GrowingFile, remove_unfinished
 from charrnn.runs.keeping import Keeper, newest_before, newest_whole
 from charrnn.runs.metrics import Row, json_line
-from charrnn.text.vocabulary import symbol
 from charrnn.training.clock import clock
 from charrnn.training.divergence import diverged
 from charrnn.training.look import sample_of, validation_loss
