@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import signal
+import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor, ThreadPoolExecutor
@@ -167,6 +169,25 @@ def by_place(landed: Iterable[Landed]) -> dict[str, dict[str, Any]]:
 def die(*_: object) -> None:
     """What a process may do instead of its work."""
     os.kill(os.getpid(), signal.SIGKILL)
+
+
+def die_while_telling() -> int:
+    """Let children be killed at every place in what a bee asks and tells, then do it in their stead; how many died."""
+    signal.alarm(PATIENCE_SECONDS)  # it would be for ever
+    died = 0
+    while (child := os.fork()) and os.waitpid(child, 0)[1]:
+        died += 1
+    if not child:
+        signal.alarm(PATIENCE_SECONDS)
+        events = itertools.count()
+        sys.setprofile(lambda *_: die() if next(events) == died else None)
+    HERE.should_stop()
+    HERE.advanced(0.0)
+    if not child:
+        sys.setprofile(None)
+        os._exit(0)
+    signal.alarm(0)
+    return died
 
 
 def name_and_wait(file: Path) -> None:

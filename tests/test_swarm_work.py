@@ -35,6 +35,7 @@ from tests.hives import (
     children_of,
     colony_of,
     die,
+    die_while_telling,
     eventually,
     is_running,
     name_and_compute,
@@ -203,6 +204,9 @@ class TestProcesses:
         with pytest.raises(BrokenProcessPool):
             futures[2].result()
         assert local.submit(pow, 3, 3).result() == 27
+
+    def test_one_that_dies_holds_nothing_that_others_wait_for(self, local: LocalExecutor) -> None:
+        assert local.submit(die_while_telling).result() > 3
 
     def test_errors_come_back_and_processes_are_used_again(self, local: LocalExecutor) -> None:
         before = {local.submit(os.getpid).result() for _ in range(4)}

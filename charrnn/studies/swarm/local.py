@@ -12,6 +12,7 @@ from collections.abc import Callable
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import suppress
+from multiprocessing import resource_tracker
 from multiprocessing.context import SpawnContext
 from tempfile import TemporaryDirectory
 from typing import Any, ParamSpec, TypeVar
@@ -31,14 +32,16 @@ class LocalExecutor(Executor):
     """``jobs`` processes, each a pool of its own: one that dies takes nothing with it but what it was doing.
 
     (The processes of one ``ProcessPoolExecutor`` are all given up when any of them dies, and nobody can say which task
-    it was.) Processes are started, not forked, when first needed: torch's threads do not survive a fork.
+    it was.) Processes are started, not forked, when first needed: torch's threads do not survive a fork. What is shared
+    with them has one writer each and no lock, which one that is killed could hold for ever.
     """
 
     def __init__(self, jobs: int) -> None:
         self.jobs = jobs
         self._context: SpawnContext = multiprocessing.get_context("spawn")
-        self._stop = self._context.Event()
-        self._progress = self._context.Value("d", 0.0)
+        resource_tracker.ensure_running()  # that lets signals through once, which the threads below block
+        self._stop: Any = self._context.RawValue("b", False)
+        self._progress: list[Any] = []  # of every process that ever was
         self._free: list[ProcessPoolExecutor] = []
         self._threads = ThreadPoolExecutor(jobs, initializer=_block_signals)
         # Of the processes' own temporary files: what one that is killed leaves goes with the others'.
@@ -47,7 +50,7 @@ class LocalExecutor(Executor):
     @property
     def progress(self) -> float:
         """How much work the processes have told of, in bees."""
-        return float(self._progress.value)
+        return float(sum(one.value for one in self._progress))
 
     def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
         """Run ``fn`` in the next free process. Its future raises BrokenProcessPool if that dies."""
@@ -70,12 +73,14 @@ class LocalExecutor(Executor):
         return result
 
     def _new_pool(self) -> ProcessPoolExecutor:
-        shared = (self._stop, self._progress, self._scratch.name)
+        progress = self._context.RawValue("d", 0.0)
+        self._progress.append(progress)
+        shared = (self._stop, progress, self._scratch.name)
         return ProcessPoolExecutor(1, mp_context=self._context, initializer=_settle_in, initargs=shared)
 
     def stop(self) -> None:
         """Ask every bee to end after its present step."""
-        self._stop.set()
+        self._stop.value = True
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         """End the processes."""
@@ -135,10 +140,9 @@ def _settle_in(stop: Any, progress: Any, scratch: str) -> None:
     threading.Thread(target=_leave_with_parent, args=(scratch,), daemon=True).start()
 
     def advanced(share: float) -> None:
-        with progress.get_lock():
-            progress.value += share
+        progress.value += share
 
-    HERE.should_stop, HERE.advanced = stop.is_set, advanced
+    HERE.should_stop, HERE.advanced = lambda: stop.value, advanced
 
 
 def _leave_out_pauses() -> None:
