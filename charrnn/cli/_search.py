@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,11 +17,13 @@ from charrnn.cli._terminal import format_loss, printable, say, warn
 from charrnn.errors import CharRNNError, UsageError
 
 if TYPE_CHECKING:
+    from charrnn.config.schema import Config
     from charrnn.studies.swarm.arrange import Batched
     from charrnn.studies.swarm.cluster import Cluster
     from charrnn.studies.swarm.colony import Source
     from charrnn.studies.swarm.hive import Hive
     from charrnn.studies.swarm.search import Search
+    from charrnn.studies.swarm.space import Group
 
 DEFAULT_TRIALS = 30
 ROWS = 20
@@ -74,33 +77,47 @@ def refuse_mixed(search: bool, resume: Path | None, searching: dict[str, Any], f
         raise UsageError("--batched yes: with --prune bees fly one after the other; use one of the two")
 
 
+@dataclass(frozen=True)
+class NewHive:
+    """What the options say of a hive that is to be made, a grid or a search; ``options`` are those of any config."""
+
+    config_name: str
+    vary: tuple[str, ...]
+    space: Path | None
+    seeds: int
+    assignments: tuple[str, ...]
+    options: dict[str, Any]
+    batched: Batched
+
+    def read(self) -> tuple[Path, Config, list[Group]]:
+        """The config's file, the config that the combinations change, and what is varied.
+
+        Raises:
+            UsageError: there is no such file.
+            ConfigError: it, or what is to be varied, cannot be used.
+        """
+        from charrnn.config.library import find_config
+        from charrnn.studies.swarm.plan import load_base
+        from charrnn.studies.swarm.space import read_groups
+
+        file, groups = find_config(self.config_name), read_groups(self.vary, self.space)
+        return file, load_base(file, self.assignments, overrides(**self.options), groups), groups
+
+
 def new_search(
-    name: str,
-    vary: tuple[str, ...],
-    space: Path | None,
-    seeds: int,
-    assignments: tuple[str, ...],
-    options: dict[str, Any],
-    batched: Batched,
-    cluster: Cluster | None,
-    held: ExitStack,
-    trials: int | None,
-    storage: str | None,
-    prune: bool,
+    new: NewHive, cluster: Cluster | None, held: ExitStack, trials: int | None, storage: str | None, prune: bool
 ) -> tuple[Hive, Search]:
     """The search that the options describe, in a folder of its own, or in that where it was begun before.
 
     Raises:
         UsageError: Optuna is not there, or there is nothing to search.
     """
-    from charrnn.config.library import find_config, stem_of_config
+    from charrnn.config.library import stem_of_config
     from charrnn.studies.swarm.memory import open_storage, require_optuna
-    from charrnn.studies.swarm.plan import load_base
-    from charrnn.studies.swarm.space import from_anywhere, read_groups
+    from charrnn.studies.swarm.space import from_anywhere
 
     require_optuna()
-    file, groups = find_config(name), read_groups(vary, space)
-    config = load_base(file, assignments, overrides(**options), groups)
+    file, config, groups = new.read()
     if not groups:
         raise UsageError("--search: give what to search, such as --vary training.lr=1e-4..1e-1:log, or --space FILE")
 
@@ -112,17 +129,18 @@ def new_search(
     from charrnn.text.places import Places
 
     refuse_unwritable(Path(config.run.out))
-    words = as_words({"config": from_anywhere(name), "set": list(assignments)})
-    words += as_words({"seed": options["seed"], "device": options["device"], "data": from_anywhere(options["data"])})
+    words = as_words({"config": from_anywhere(new.config_name), "set": list(new.assignments)})
+    options = {name: new.options[name] for name in ("seed", "device")}
+    words += as_words({**options, "data": from_anywhere(new.options["data"])})
     if storage is not None:
         storage = _lasting(storage)
         open_storage(storage)  # found out before a folder is made
     places = Places.from_environment()
-    search = make_search(config, groups, seeds, trials or DEFAULT_TRIALS, prune, storage, words, places)
-    refuse_impossible(search.colony, batched, cluster)
+    search = make_search(config, groups, new.seeds, trials or DEFAULT_TRIALS, prune, storage, words, places)
+    refuse_impossible(search.colony, new.batched, cluster)
     hive = find_or_make_hive(Path(config.run.out), config.run.name or stem_of_config(file), search.plan)
     held.enter_context(FolderLock(RunFolder(hive.path)))
-    plan = hive.grow(seeds)
+    plan = hive.grow(new.seeds)
     hive.write_plan({**plan, "trials": search.trials, "command": words})
     return hive, search.with_seeds(plan["seeds"])
 

@@ -12,8 +12,8 @@ import click
 
 from charrnn.cli._complete import hives, settings
 from charrnn.cli._openmp import spin_briefly
-from charrnn.cli._options import config_option, data_option, device_option, overrides, set_option
-from charrnn.cli._search import new_search, refuse_mixed, refuse_other_kind, resumed_search, run_search
+from charrnn.cli._options import config_option, data_option, device_option, set_option
+from charrnn.cli._search import NewHive, new_search, refuse_mixed, refuse_other_kind, resumed_search, run_search
 from charrnn.cli._swarm_bar import SwarmBar, announce_measurement, interruptible, to_go_on
 from charrnn.cli._table import table
 from charrnn.cli._terminal import format_loss, say, warn
@@ -94,44 +94,40 @@ def swarm(
       charrnn swarm --resume runs/counting-swarm
     """
     spin_briefly()
+    flying = {key: options.pop(key) for key in ("jobs", "batched", "checkpoints", "animate")}
+    searching = {key: options.pop(key) for key in ("trials", "storage", "prune")}
+    new = NewHive(str(config_name), vary, space, seeds or DEFAULT_SEEDS, assignments, options, flying["batched"])
     if (config_name is None) == (resume is None):
         raise UsageError(
             "give --config NAME for a new hive ('charrnn config ls'; RUN/config.yaml is one, too), or --resume HIVE; "
             "not both"
         )
-    flying = {key: options.pop(key) for key in ("jobs", "batched", "checkpoints", "animate")}
-    searching = {key: options.pop(key) for key in ("trials", "storage", "prune")}
     if resume is not None:
-        others = [value for key, value in options.items() if key != "data"]
-        if vary or space or assignments or any(value is not None for value in others):
-            raise UsageError(
-                f"{resume}: a hive goes on as it was planned; give --seeds, or --data if its text was moved, or "
-                "--config for a new one"
-            )
+        _refuse_another_plan(resume, new)
         search = refuse_other_kind(resume, search)
     refuse_mixed(search, resume, searching, flying)
     with ExitStack() as held:
         cluster = _connect(scheduler, held)  # before anything is made
-        begin = (
-            str(config_name),
-            vary,
-            space,
-            seeds or DEFAULT_SEEDS,
-            assignments,
-            options,
-            flying["batched"],
-            cluster,
-            held,
-        )
         if search and resume is not None:
             run_search(*resumed_search(resume, seeds, options["data"], searching, held), as_json, cluster, **flying)
         elif search:
-            run_search(*new_search(*begin, **searching), as_json, cluster, **flying)
+            run_search(*new_search(new, cluster, held, **searching), as_json, cluster, **flying)
         else:
-            hive, colony = _new(*begin) if resume is None else _resumed(resume, seeds, options["data"], held)
+            hive, colony = (
+                _new(new, cluster, held) if resume is None else _resumed(resume, seeds, options["data"], held)
+            )
             _fly(hive, colony, cluster, **flying)
             go_on = to_go_on(hive, cluster, flying["checkpoints"], flying["animate"])
             _show(hive, colony, flying["animate"], as_json, go_on)
+
+
+def _refuse_another_plan(resume: Path, new: NewHive) -> None:
+    others = [value for key, value in new.options.items() if key != "data"]
+    if new.vary or new.space or new.assignments or any(value is not None for value in others):
+        raise UsageError(
+            f"{resume}: a hive goes on as it was planned; give --seeds, or --data if its text was moved, or --config "
+            "for a new one"
+        )
 
 
 def _connect(scheduler: str | None, held: ExitStack) -> Cluster | None:
@@ -142,23 +138,11 @@ def _connect(scheduler: str | None, held: ExitStack) -> Cluster | None:
     return held.enter_context(Cluster(scheduler))
 
 
-def _new(
-    name: str,
-    vary: tuple[str, ...],
-    space: Path | None,
-    seeds: int,
-    assignments: tuple[str, ...],
-    options: dict[str, Any],
-    batched: Batched,
-    cluster: Cluster | None,
-    held: ExitStack,
-) -> tuple[Hive, Colony]:
-    from charrnn.config.library import find_config, stem_of_config
-    from charrnn.studies.swarm.plan import load_base
-    from charrnn.studies.swarm.space import grid_values, read_groups
+def _new(new: NewHive, cluster: Cluster | None, held: ExitStack) -> tuple[Hive, Colony]:
+    from charrnn.config.library import stem_of_config
+    from charrnn.studies.swarm.space import grid_values
 
-    file, groups = find_config(name), read_groups(vary, space)
-    config = load_base(file, assignments, overrides(**options), groups)
+    file, config, groups = new.read()
 
     from charrnn.runs.directory import RunFolder, refuse_unwritable
     from charrnn.runs.lock import FolderLock
@@ -169,11 +153,11 @@ def _new(
 
     axes = [grid_values(group) for group in groups]
     refuse_unwritable(Path(config.run.out))
-    colony = make_colony(config, axes, seeds, Places.from_environment())
-    refuse_impossible(colony, batched, cluster)
+    colony = make_colony(config, axes, new.seeds, Places.from_environment())
+    refuse_impossible(colony, new.batched, cluster)
     hive = find_or_make_hive(Path(config.run.out), config.run.name or stem_of_config(file), colony.plan)
     held.enter_context(FolderLock(RunFolder(hive.path)))
-    return hive, colony.with_seeds(hive.grow(seeds)["seeds"])
+    return hive, colony.with_seeds(hive.grow(new.seeds)["seeds"])
 
 
 def _resumed(path: Path, seeds: int | None, data: Source | None, held: ExitStack) -> tuple[Hive, Colony]:
