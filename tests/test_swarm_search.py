@@ -727,6 +727,16 @@ class TestCommand:
         out = searched("--trials", "1", "--vary", LR, *which.split())
         assert out.startswith("Median final validation loss, nats per byte:")
 
+    @pytest.mark.parametrize("vary", ["corpus.source=cat.txt,words.txt", "run.eval_characters=100,200"])
+    def test_what_does_not_compare_has_no_best(self, vary: str, lab: Lab) -> None:
+        Path("words.txt").write_text(TEXT + "!")
+        result = run(*WORDS, "--trials", "2", "--vary", LR, "--vary", vary)
+        why = "losses on different texts, over different parts or of different symbols do not compare"
+        assert (result.code, result.err.count(f"warning: {why}: ")) == (0, 1), result.err
+        assert result.out.splitlines()[-1] == f"No best: {why}"
+        found = json.loads(Path("runs/x-swarm/search.json").read_text())
+        assert (found["best"], found["train"]) == (None, None)
+
     def test_one_of_each(self, lab: Lab) -> None:
         result = run(*WORDS, "--trials", "1", "--seeds", "1", "--vary", LR)
         assert "runs/x-swarm: 1 combination x 1 seed on cat.txt, 0 tried before" in result.err
@@ -888,6 +898,21 @@ def test_train_takes_every_kind_of_value() -> None:
     assert config.training.betas == [0.9, 0.5]
     assert (config.training.grad_clip, config.training.lr, config.model.tie_weights) == (None, 1e-5, True)
     assert config.corpus.source == "a file.txt"
+
+
+@pytest.mark.parametrize("name", ["a #1.txt", "1e-3", "null", "a: b", "'a", "- ü\U0001f600", "*.txt"])
+def test_train_takes_every_name_of_a_text(name: str) -> None:
+    Path(name).write_text(TEXT)
+    words = shlex.split(training_command(["--config", "x.yaml"], {"corpus.source": name}))
+    assert make_config("cat.txt", *words[5::2]).corpus.source == name
+
+
+def test_train_leaves_out_options_that_would_win() -> None:
+    begun = ["--config", "x.yaml", "--data", "cat.txt", "--device", "cpu", "--seed", "2", "--data", "dog.txt"]
+    command = training_command(begun, {"corpus.source": "cow.txt", "training.device": "cuda"})
+    told = "--set corpus.source=cow.txt --set training.device=cuda"
+    assert command == f"charrnn train --config x.yaml --seed 2 {told}"
+    assert training_command(begun, {}) == f"charrnn train {' '.join(begun)}"
 
 
 class TestPicture:

@@ -193,6 +193,7 @@ def run_search(
         CharRNNError: no combination came to its end.
     """
     from charrnn.config.wording import counted
+    from charrnn.plots.hive import INCOMPARABLE, are_comparable
     from charrnn.plots.search import fate
     from charrnn.studies.swarm.arrange import place_for
     from charrnn.studies.swarm.search import results_of_search
@@ -201,6 +202,8 @@ def run_search(
     memory = search.memory(hive)
     for note in search.colony.notes:
         warn(note)
+    if not are_comparable(name for group in search.groups for name in group):
+        warn(f"{INCOMPARABLE}: this searches for what is easiest to predict; vary that in a grid, without --search")
     say(
         f"Hive:   {hive.path}: {counted(search.trials, 'combination')} x {counted(search.seeds, 'seed')} "
         f"on {search.scout[1].text.name}, {memory.count} tried before"
@@ -219,7 +222,7 @@ def run_search(
     results = results_of_search(search, memory, hive)
     click.echo(json.dumps(results) if as_json else printable(describe(results)))
     _draw(hive, results)
-    if results["best"] is None:
+    if not any(fate(row) == "complete" for row in results["trials"]):
         diverged = any(fate(row) == "diverged" for row in results["trials"])
         usual = "it diverged; search lower rates" if diverged else "all were pruned, or still run"
         reason = next((row["reason"] for row in results["trials"] if row["reason"]), usual)
@@ -239,7 +242,7 @@ def _draw(hive: Hive, results: dict[str, Any]) -> None:
 def describe(results: dict[str, Any]) -> str:
     """The table: one line per combination, best first, then which is best and how to train it."""
     from charrnn.config.wording import counted
-    from charrnn.plots.hive import symbol_of
+    from charrnn.plots.hive import INCOMPARABLE, are_comparable, symbol_of
 
     trials = sorted(results["trials"], key=lambda one: (ORDER.index(one["state"]), one["median"] or 0.0))
     different = list({json.dumps(one["settings"]): one for one in reversed(trials)}.values())[::-1]
@@ -252,7 +255,9 @@ def describe(results: dict[str, Any]) -> str:
     again = len(trials) - len(different)
     lines += ["", f"{counted(len(trials), 'combination')} tried" + (f", {again} of them again" if again else "")]
     best = next((one for one in trials if one["number"] == results["best"]), None)
-    if best is not None:
+    if not are_comparable(name for setting in results["settings"] for name in setting["names"]):
+        lines += [f"No best: {INCOMPARABLE}"]
+    elif best is not None:
         lines += [f"Best: {', '.join(best['labels'])}, median {format_loss(best['median'])}"]
         lines += [f"Train it: {results['train']}"]
     return "\n".join([f"Median final validation loss, nats per {symbol_of(results)}:", *lines])

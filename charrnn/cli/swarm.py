@@ -217,7 +217,7 @@ def _show(hive: Hive, colony: Colony, animate: bool, as_json: bool, go_on: str) 
 def describe(results: dict[str, Any]) -> str:
     """The table: one line per combination, and which is best."""
     from charrnn.plots.heat import best_swarms
-    from charrnn.plots.hive import symbol_of
+    from charrnn.plots.hive import INCOMPARABLE, symbol_of
 
     swarms = results["swarms"]
     names = [" ".join(name.rsplit(".", 1)[-1] for name in group) for group in results["groups"]]
@@ -232,7 +232,7 @@ def describe(results: dict[str, Any]) -> str:
             f"Best: {', '.join(first['labels']) or first['name']}, median {format_loss(first['median'])}{alike}",
         ]
     elif any(one["median"] is not None for one in swarms):
-        lines += ["", "No best: losses on different texts, or of different symbols, do not compare"]
+        lines += ["", f"No best: {INCOMPARABLE}"]
     return "\n".join([f"Final validation loss, nats per {symbol_of(results)}:", *lines])
 
 

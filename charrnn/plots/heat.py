@@ -14,7 +14,7 @@ from matplotlib.patches import Rectangle
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
 from charrnn.plots.figures import RED, luminance, wrapped
-from charrnn.plots.hive import LOWEST, Grid, Place, fates, heading, place, short_number, symbol_of
+from charrnn.plots.hive import LOWEST, Grid, Place, are_comparable, fates, heading, place, short_number, symbol_of
 
 MOST = (30, 60)  # columns and rows: a larger picture is no longer a picture
 LOG_OVER = 5.0  # where the highest median is over so many times the lowest, colours are on a log scale
@@ -82,10 +82,8 @@ def _draw_cell(axis: Axes, one: Place, norm: Normalize | None) -> None:
 
 def best_swarms(hive: dict[str, Any]) -> list[dict[str, Any]]:
     """The swarm with the lowest median, of several those of which fewest bees diverged; all of them, if they are equal
-    in that too. None where none has a median, or where they do not compare: losses on different texts, of different
-    symbols or over different parts are different things."""
-    names = {name for group in hive["groups"] for name in group}
-    if any(name.startswith("corpus.") or name == "run.eval_characters" for name in names):
+    in that too. None where none has a median, or where they do not compare."""
+    if not are_comparable(name for group in hive["groups"] for name in group):
         return []
     ranked = [((one["median"], one["diverged"]), one) for one in hive["swarms"] if one["median"] is not None]
     least = min((rank for rank, _ in ranked), default=None)

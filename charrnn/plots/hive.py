@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +17,7 @@ Array = NDArray[np.float64]
 WRAP = 5  # swarms in a row where there is nothing to put into further rows
 LOWEST = 1e-6  # nats per character: below it a log axis would be all noise
 STOPPED = ("diverged", "failed")
+INCOMPARABLE = "losses on different texts, over different parts or of different symbols do not compare"
 
 
 @dataclass(frozen=True)
@@ -142,6 +144,11 @@ def symbol_of(results: dict[str, Any]) -> str:
     """What a loss of a hive, or of a search, is per; those that do not say what they read are of before bytes were told
     from characters."""
     return symbol(results.get("vocabularies", ["characters"]))
+
+
+def are_comparable(settings: Iterable[str]) -> bool:
+    """Whether losses compare where these settings are varied; else they are ``INCOMPARABLE``."""
+    return not any(name.startswith("corpus.") or name == "run.eval_characters" for name in settings)
 
 
 def fates(swarm: dict[str, Any]) -> Counter[str]:

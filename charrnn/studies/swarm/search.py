@@ -13,13 +13,16 @@ import json
 import math
 import platform
 import shlex
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from typing import Annotated, Any
 from urllib.parse import urlsplit
 
+import yaml
 from pydantic import AfterValidator, BaseModel, Field, ValidationError
 
 from charrnn.config.schema import Config
+from charrnn.config.settings import YamlLoader
 from charrnn.errors import CheckpointError, ConfigError, CorpusUnavailable, DataError
 from charrnn.studies.swarm.colony import (
     Colony,
@@ -42,6 +45,7 @@ CAP = 2.0  # times ln(symbols)
 MOST_CORNERS = 200  # combinations that are looked at for one that can be trained
 JOURNAL = "search.log"
 RESULTS = "search.json"
+OWN_OPTIONS = {"--data": "corpus.source", "--device": "training.device"}  # of a search, and the settings they are of
 
 
 @dataclass(frozen=True)
@@ -217,8 +221,14 @@ def search_of_plan(
 
 def _with_data(words: list[str], source: Source) -> list[str]:
     """The words of a command, pairs of an option and its value, with the text at another place."""
-    kept = [word for pair in zip(words[::2], words[1::2], strict=False) if pair[0] != "--data" for word in pair]
-    return kept + [word for one in ([source] if isinstance(source, str) else source) for word in ("--data", one)]
+    return _without(words, {"--data"}) + [
+        word for one in ([source] if isinstance(source, str) else source) for word in ("--data", one)
+    ]
+
+
+def _without(words: list[str], options: set[str]) -> list[str]:
+    pairs = zip(words[::2], words[1::2], strict=False)
+    return [word for option, value in pairs if option not in options for word in (option, value)]
 
 
 def results_of_search(search: Search, memory: Memory, hive: Hive) -> Results:
@@ -226,14 +236,17 @@ def results_of_search(search: Search, memory: Memory, hive: Hive) -> Results:
 
     ``settings`` has one entry per group: its names, and the ends of a range with ``log``, or its choices as labels.
     ``trials`` has one entry per combination (see ``Memory.rows``), in the order they were begun, ``best`` the number of
-    the best one, null if none finished successfully; ``train`` the command that trains with its settings.
+    the best one, null if none finished successfully or their losses do not compare; ``train`` the command that trains
+    with its settings.
     """
+    from charrnn.plots.hive import are_comparable
     from charrnn.plots.search import fate  # brings matplotlib, which no worker needs
 
     rows = memory.rows()
-    best = min((row for row in rows if fate(row) == "complete"), key=lambda row: float(row["median"]), default=None)
     _, parcel = search.scout
     varied = {name: values for group in search.groups for name, values in group.items()}
+    ended = [row for row in rows if fate(row) == "complete"] if are_comparable(varied) else []
+    best = min(ended, key=lambda row: float(row["median"]), default=None)
     results = {
         "name": hive.path.name,
         "text": parcel.text.name,
@@ -261,6 +274,16 @@ def _setting(group: Group) -> dict[str, Any]:
 
 
 def training_command(words: list[str], settings: dict[str, Any]) -> str:
-    """What a person types to train with these settings; ``words`` are those that the search was begun with."""
-    found = [f"{name}={value if isinstance(value, str) else json.dumps(value)}" for name, value in settings.items()]
-    return shlex.join(["charrnn", "train", *words, *(word for one in found for word in ("--set", one))])
+    """What a person types to train with these settings; ``words``, pairs of an option and its value, are those that the
+    search was begun with. An option of its own that a setting replaces is left out: it would win over ``--set``."""
+    kept = _without(words, {option for option, name in OWN_OPTIONS.items() if name in settings})
+    found = [f"{name}={_as_yaml(value)}" for name, value in settings.items()]
+    return shlex.join(["charrnn", "train", *kept, *(word for one in found for word in ("--set", one))])
+
+
+def _as_yaml(value: Any) -> str:
+    """As ``--set`` reads it: a text in quotes only where it would be something else without."""
+    with suppress(yaml.YAMLError):
+        if isinstance(value, str) and yaml.load(value, YamlLoader) == value:
+            return value
+    return json.dumps(value, ensure_ascii=False)
