@@ -172,6 +172,7 @@ class TestGrid:
         err = done(*GRID, "--vary", "corpus.source=cat.txt,short.txt").err
         said = "short.txt: 945 characters to train on are soon known by heart; give a longer text"
         assert [line for line in err.splitlines() if "warning" in line] == [f"warning: {said}"]
+        assert " on cat.txt and 1 more" in err
 
     def test_bytes(self) -> None:
         for vary, unit in (((), "byte"), (("--vary", "corpus.vocabulary=characters,bytes"), "symbol")):

@@ -36,8 +36,9 @@ from charrnn.studies.compared import RESULT
 from charrnn.studies.swarm import work
 from charrnn.studies.swarm.bee import Landed, Task, fallen
 from charrnn.studies.swarm.colony import make_colony
+from charrnn.studies.swarm.command import training_command
 from charrnn.studies.swarm.hive import Hive, find_or_make_hive
-from charrnn.studies.swarm.search import Search, make_search, results_of_search, search_of_plan, training_command
+from charrnn.studies.swarm.search import Search, make_search, results_of_search, search_of_plan
 from charrnn.studies.swarm.space import Group, grid_values, parse_vary
 from charrnn.studies.swarm.speed import Arrangement
 from charrnn.studies.swarm.study import fly
@@ -717,6 +718,41 @@ class TestCommand:
         searched("--trials", "2", "--vary", "corpus.source=words.txt", "--vary", LR, "--data", "none.txt")
         assert len(lab.flown) == 6
 
+    @pytest.mark.parametrize("gone", ["cat.txt", "words.txt"])
+    def test_one_of_several_texts_that_is_gone_fails_its_own_combinations(self, gone: str, lab: Lab) -> None:
+        Path("words.txt").write_text(TEXT + "!")
+        vary = ("--vary", "corpus.source=cat.txt,words.txt", "--vary", LR)
+        searched("--trials", "2", *vary)
+        plan = Path("runs/x-swarm/hive.yaml").read_text()
+        Path(gone).unlink()
+        flown = len(lab.flown)
+        resume = ("swarm", "--resume", "runs/x-swarm", "--jobs", "1", "--trials")
+        result = run(*resume, "12", "--json")
+        assert result.code == 0, result.err
+        assert "2 tried before" in result.err
+        later = json.loads(result.out)["trials"][2:]
+        assert len(later) == 10
+        for one in later:
+            lost = Path(one["settings"]["corpus.source"]).name == gone
+            assert one["state"] == ("failed" if lost else "complete")
+            assert (f"{gone}: cannot read the text" in (one["reason"] or "")) == lost
+        assert {one["state"] for one in later} == {"failed", "complete"}
+        assert len(lab.flown) - flown == 3 * sum(one["state"] == "complete" for one in later)
+        assert Path("runs/x-swarm/hive.yaml").read_text() == plan.replace("trials: 2", "trials: 12")
+        Path(gone).write_text(TEXT if gone == "cat.txt" else TEXT + "!")
+        assert run(*resume, "13").code == 0
+        Path("cat.txt").write_text(TEXT + "?")
+        assert "the text has changed since it began" in run(*resume, "14").err
+        Path("cat.txt").unlink()
+        Path("words.txt").unlink()
+        assert "cat.txt: cannot read the text" in run(*resume, "14").err
+
+    def test_several_texts(self, lab: Lab) -> None:
+        Path("words.txt").write_text(TEXT + "!")
+        result = run(*WORDS, "--trials", "2", "--vary", "corpus.source=cat.txt,words.txt", "--json")
+        assert " x 3 seeds on cat.txt and 1 more, 0 tried before" in result.err
+        assert json.loads(result.out)["text"] == "cat.txt and 1 more"
+
     def test_texts_that_are_searched_cannot_be_moved(self) -> None:
         searched("--trials", "2", "--vary", LR, "--vary", f"corpus.source={Path('cat.txt').absolute()}")
         result = run("swarm", "--resume", "runs/x-swarm", "--data", "cat.txt")
@@ -900,7 +936,7 @@ def test_train_takes_every_kind_of_value() -> None:
     assert config.corpus.source == "a file.txt"
 
 
-@pytest.mark.parametrize("name", ["a #1.txt", "1e-3", "null", "a: b", "'a", "- ü\U0001f600", "*.txt"])
+@pytest.mark.parametrize("name", ["a #1.txt", "1e-3", "null", "2020-99-99", "a: b", "'a", "- ü\U0001f600", "*.txt"])
 def test_train_takes_every_name_of_a_text(name: str) -> None:
     Path(name).write_text(TEXT)
     words = shlex.split(training_command(["--config", "x.yaml"], {"corpus.source": name}))

@@ -206,7 +206,7 @@ def run_search(
         warn(f"{INCOMPARABLE}: this searches for what is easiest to predict; vary that in a grid, without --search")
     say(
         f"Hive:   {hive.path}: {counted(search.trials, 'combination')} x {counted(search.seeds, 'seed')} "
-        f"on {search.scout[1].text.name}, {memory.count} tried before"
+        f"on {search.text}, {memory.count} tried before"
     )
     batched = "no" if search.prune else batched
     left = max(search.trials - memory.count, 0)

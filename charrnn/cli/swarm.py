@@ -190,7 +190,7 @@ def _fly(
     swarms, seeds = len(colony.swarms), len(colony.seeds)
     say(
         f"Hive:   {hive.path}: {counted(swarms, 'combination')} x {counted(seeds, 'seed')} "
-        f"= {counted(swarms * seeds, 'bee')} on {colony.swarms[0][1].text.name}"
+        f"= {counted(swarms * seeds, 'bee')} on {colony.text}"
     )
     announce_measurement(hive, colony, cluster, jobs, batched)
     go_on = to_go_on(hive, cluster, checkpoints, animate)

@@ -48,6 +48,12 @@ class Colony:
         return list(dict.fromkeys([*of_texts, *much_decay(self.base.training)]))
 
     @property
+    def text(self) -> str:
+        """What its text is called, or the first of several."""
+        first, *others = {parcel.text.sha256: parcel.text.name for _, parcel in self.swarms}.values()
+        return f"{first} and {len(others)} more" if others else first
+
+    @property
     def labels(self) -> dict[str, str]:
         """What people call each swarm, by name."""
         return {swarm.name: ", ".join(swarm.labels) or swarm.name for swarm, _ in self.swarms}

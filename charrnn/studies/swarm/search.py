@@ -12,17 +12,13 @@ import itertools
 import json
 import math
 import platform
-import shlex
-from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from typing import Annotated, Any
 from urllib.parse import urlsplit
 
-import yaml
 from pydantic import AfterValidator, BaseModel, Field, ValidationError
 
 from charrnn.config.schema import Config
-from charrnn.config.settings import YamlLoader
 from charrnn.errors import CheckpointError, ConfigError, CorpusUnavailable, DataError
 from charrnn.studies.swarm.colony import (
     Colony,
@@ -32,6 +28,7 @@ from charrnn.studies.swarm.colony import (
     refuse_other_texts,
     with_text,
 )
+from charrnn.studies.swarm.command import training_command, with_data
 from charrnn.studies.swarm.hive import Hive, Plan
 from charrnn.studies.swarm.memory import Memory
 from charrnn.studies.swarm.plan import Swarm, make_swarms
@@ -45,12 +42,12 @@ CAP = 2.0  # times ln(symbols)
 MOST_CORNERS = 200  # combinations that are looked at for one that can be trained
 JOURNAL = "search.log"
 RESULTS = "search.json"
-OWN_OPTIONS = {"--data": "corpus.source", "--device": "training.device"}  # of a search, and the settings they are of
 
 
 @dataclass(frozen=True)
 class Search:
-    """What is searched, and how. ``scout`` is a combination that can be trained, with its text."""
+    """What is searched, and how. ``scout`` is a combination that can be trained, with its text; ``digests`` tell the
+    text that it was begun with."""
 
     base: Config
     groups: list[Group]
@@ -61,6 +58,7 @@ class Search:
     command: list[str]
     scout: tuple[Swarm, Parcel]
     texts: Library
+    digests: list[str]
 
     @property
     def plan(self) -> Plan:
@@ -69,7 +67,7 @@ class Search:
             "config": self.base.model_dump(mode="json"),
             "axes": [[{name: _as_plain(values) for name, values in group.items()}] for group in self.groups],
             "seeds": self.seeds,
-            "texts": [self.scout[1].text.sha256],
+            "texts": self.digests,
             "threads": None,
             "together": None,
             "search": {"prune": self.prune, "storage": self.storage and _without_password(self.storage)},
@@ -90,6 +88,13 @@ class Search:
     def colony(self) -> Colony:
         """Bees like those to come, as many as keep this machine busy: what its use is measured with."""
         return Colony(self.base, [], [self.scout], list(range(self.seeds * len(usable_cores()))))
+
+    @property
+    def text(self) -> str:
+        """What its text is called, or one of those that are varied."""
+        sources = next((group["corpus.source"] for group in self.groups if "corpus.source" in group), None)
+        others = len(sources) - 1 if isinstance(sources, list) else 0
+        return self.scout[1].text.name + (f" and {others} more" if others else "")
 
     def with_seeds(self, count: int) -> Search:
         """The same with so many seeds."""
@@ -134,29 +139,37 @@ def make_search(
     storage: str | None,
     command: list[str],
     places: Places,
-    begun: bool = False,
+    begun: list[str] | None = None,
 ) -> Search:
-    """Check that there is something to try, ``begun`` as in ``Library``; nothing is written but the cache of encoded
-    texts.
+    """Check that there is something to try; nothing is written but the cache of encoded texts.
+
+    Args:
+        begun: the ``digests`` of a search that goes on. Of several texts one may be gone then: that fails its own
+            combinations, each with its reason.
 
     Raises:
         ConfigError, DataError: no combination can be trained; what is wrong with the first.
     """
     varied = [name for group in groups for name in group]
-    texts = Library(places, begun, varied)
-    scout = _scout(base, groups, texts)
+    texts = Library(places, begun is not None, varied)
+    scout = _scout(base, groups, texts, begun is not None)
+    digests = [scout[1].text.sha256]
+    if begun is not None and texts.lost and "corpus.source" in varied:
+        digests = begun
     base = on_its_text(base, varied, texts)
-    return Search(base, groups, seeds, trials, prune, storage, command, scout, texts)
+    return Search(base, groups, seeds, trials, prune, storage, command, scout, texts, digests)
 
 
-def _scout(base: Config, groups: list[Group], texts: Library) -> tuple[Swarm, Parcel]:
+def _scout(base: Config, groups: list[Group], texts: Library, begun: bool) -> tuple[Swarm, Parcel]:
     problem: ConfigError | DataError | None = None
     for point in itertools.islice(itertools.product(*map(corners, groups)), MOST_CORNERS):
         try:
-            return with_text(make_swarms(base, [point])[0], texts)
-        except CorpusUnavailable:
-            raise
+            swarm = make_swarms(base, [point])[0]
+            if not texts.has_lost(swarm.config.corpus):  # or it would be looked for at every corner
+                return with_text(swarm, texts)
         except (ConfigError, DataError) as error:
+            if isinstance(error, CorpusUnavailable) and not begun:
+                raise
             problem = problem or error
     assert problem is not None
     raise problem
@@ -209,26 +222,14 @@ def search_of_plan(
     groups: list[Group] = [dict(group) for (group,) in form.axes]
     base, command = base_of_plan(hive, places, source), form.command
     if source is not None:
-        command = _with_data(command, source)
+        command = with_data(command, source)
     storage = storage or form.search.storage
     seeds, trials = max(seeds or 1, plan["seeds"]), trials or form.trials
-    search = make_search(base, groups, seeds, trials, form.search.prune, storage, command, places, begun=True)
+    search = make_search(base, groups, seeds, trials, form.search.prune, storage, command, places, plan["texts"])
     refuse_other_texts(hive, search.plan, source)
     moved = {} if source is None else {"config": search.plan["config"], "command": command}
     hive.write_plan({**plan, **moved, "seeds": search.seeds, "trials": search.trials})
     return search
-
-
-def _with_data(words: list[str], source: Source) -> list[str]:
-    """The words of a command, pairs of an option and its value, with the text at another place."""
-    return _without(words, {"--data"}) + [
-        word for one in ([source] if isinstance(source, str) else source) for word in ("--data", one)
-    ]
-
-
-def _without(words: list[str], options: set[str]) -> list[str]:
-    pairs = zip(words[::2], words[1::2], strict=False)
-    return [word for option, value in pairs if option not in options for word in (option, value)]
 
 
 def results_of_search(search: Search, memory: Memory, hive: Hive) -> Results:
@@ -249,7 +250,7 @@ def results_of_search(search: Search, memory: Memory, hive: Hive) -> Results:
     best = min(ended, key=lambda row: float(row["median"]), default=None)
     results = {
         "name": hive.path.name,
-        "text": parcel.text.name,
+        "text": search.text,
         "vocabularies": varied.get("corpus.vocabulary", [search.base.corpus.vocabulary]),
         "uniform": math.log(len(parcel.text.vocabulary)),
         "unigram": parcel.entropies["unigram"],
@@ -271,19 +272,3 @@ def _setting(group: Group) -> dict[str, Any]:
             return {"names": names, "low": values.low, "high": values.high, "log": values.log, "choices": None}
     choices = [list(point.values()) for point in corners(group)]
     return {"names": names, "low": None, "high": None, "log": False, "choices": choices}
-
-
-def training_command(words: list[str], settings: dict[str, Any]) -> str:
-    """What a person types to train with these settings; ``words``, pairs of an option and its value, are those that the
-    search was begun with. An option of its own that a setting replaces is left out: it would win over ``--set``."""
-    kept = _without(words, {option for option, name in OWN_OPTIONS.items() if name in settings})
-    found = [f"{name}={_as_yaml(value)}" for name, value in settings.items()]
-    return shlex.join(["charrnn", "train", *kept, *(word for one in found for word in ("--set", one))])
-
-
-def _as_yaml(value: Any) -> str:
-    """As ``--set`` reads it: a text in quotes only where it would be something else without."""
-    with suppress(yaml.YAMLError):
-        if isinstance(value, str) and yaml.load(value, YamlLoader) == value:
-            return value
-    return json.dumps(value, ensure_ascii=False)

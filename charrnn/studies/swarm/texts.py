@@ -46,12 +46,14 @@ class Parcel:
 
 class Library:
     """The texts that combinations read, each packed once. Where a hive has ``begun``, or its texts are among what is
-    ``varied``, it is known which these are: ``corpus.fallback`` takes the place of none."""
+    ``varied``, it is known which these are: ``corpus.fallback`` takes the place of none. ``lost`` are those that could
+    not be had when last asked for."""
 
     def __init__(self, places: Places, begun: bool, varied: Collection[str]) -> None:
         self._places = places
         self._known = begun or "corpus.source" in varied
         self._parcels: dict[str, Parcel] = {}
+        self.lost: set[str] = set()
 
     def read(self, config: CorpusConfig) -> Parcel:
         """The text that a config asks for.
@@ -59,12 +61,20 @@ class Library:
         Raises:
             DataError: it cannot be used.
         """
-        if self._known:
-            config = config.model_copy(update={"fallback": None})
-        key = config.model_dump_json()
+        config, key = self._known_as(config)
         if key not in self._parcels:
+            self.lost.add(key)
             self._parcels[key] = pack_text(config, self._places)
+            self.lost.remove(key)
         return self._parcels[key]
+
+    def has_lost(self, config: CorpusConfig) -> bool:
+        """Whether the text that a config asks for could not be had when last asked for."""
+        return self._known_as(config)[1] in self.lost
+
+    def _known_as(self, config: CorpusConfig) -> tuple[CorpusConfig, str]:
+        config = config.model_copy(update={"fallback": None}) if self._known else config
+        return config, config.model_dump_json()
 
 
 def pack_text(config: CorpusConfig, places: Places) -> Parcel:
