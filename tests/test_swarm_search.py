@@ -38,6 +38,7 @@ from charrnn.studies.swarm.bee import Landed, Task, fallen
 from charrnn.studies.swarm.colony import make_colony
 from charrnn.studies.swarm.command import training_command
 from charrnn.studies.swarm.hive import Hive, find_or_make_hive
+from charrnn.studies.swarm.memory import without_password
 from charrnn.studies.swarm.search import Search, make_search, results_of_search, search_of_plan
 from charrnn.studies.swarm.space import Group, grid_values, parse_vary
 from charrnn.studies.swarm.speed import Arrangement
@@ -483,6 +484,12 @@ class TestShared:
         search, _ = planned(LR, storage="postgresql://me:secret@host/db", out="a")
         assert search.plan["search"]["storage"] == "postgresql://me@host/db"
 
+    def test_what_is_shown_of_a_storage(self) -> None:
+        shown = "mysql+pymysql://me@host:33/db?x=1:2@3"
+        assert without_password(shown.replace("me@", "me:a:b@c@")) == shown
+        for without in (shown, "sqlite:///a:b@c.db", "a:b@c.log", "postgresql://me@host:33/a:b@c", "//a:b@c.log"):
+            assert without_password(without) == without
+
 
 class TestPruning:
     def searched(self) -> tuple[dict[str, Any], Ledger]:
@@ -867,6 +874,11 @@ class TestCommand:
         assert "Traceback" not in result.err
         assert Path("notes.txt").read_text() == "not a journal"
         assert not Path("runs").exists()
+
+    def test_an_error_does_not_tell_a_password(self) -> None:
+        result = run(*WORDS, "--vary", LR, "--storage", "nothing://me:secret@host/db")
+        assert (result.code, "nothing://me@host/db: cannot be used" in result.err) == (2, True), result.err
+        assert "secret" not in result.err
 
     def test_a_grid_is_no_search(self, lab: Lab) -> None:
         assert run("swarm", "--config", "x.yaml", "--vary", SIZE, "--jobs", "1", "--batched", "no").code == 0

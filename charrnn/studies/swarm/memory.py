@@ -7,6 +7,7 @@ wanted because two machines asked at once) are told as failed without a reason, 
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 
 DIGITS = 4  # of a searched number, as in a grid's range: what a folder's name shows is then all there is
 PATIENCE_SECONDS = 3  # with a database that cannot be used yet
+PASSWORD = re.compile(r"(?<=://)([^/?#:@]*):[^/?#]*@")
 JOURNAL_START = b'{"op_code":'  # of every journal of Optuna's
 
 
@@ -167,8 +169,13 @@ class Memory:
             yield
         except (OSError, OptunaError) as error:
             raise CharRNNError(
-                f"--storage {self._storage}: {error}; what has landed is kept; start again to go on"
+                f"--storage {without_password(self._storage)}: {error}; what has landed is kept; start again to go on"
             ) from error
+
+
+def without_password(storage: str) -> str:
+    """What may be shown and written down of a database's URL."""
+    return PASSWORD.sub(r"\1@", storage)
 
 
 def open_storage(storage: str) -> BaseStorage:
@@ -188,8 +195,8 @@ def open_storage(storage: str) -> BaseStorage:
     except Exception as error:  # files, JSON, sqlalchemy, drivers of databases: each has errors of its own
         cause = str(error).strip().partition("\n")[0] or type(error).__name__
         raise UsageError(
-            f"--storage {storage}: cannot be used: {cause}; give a file for a journal, or the URL of a database "
-            "such as sqlite:///search.db"
+            f"--storage {without_password(storage)}: cannot be used: {cause}; give a file for a journal, or the URL "
+            "of a database such as sqlite:///search.db"
         ) from error
 
 

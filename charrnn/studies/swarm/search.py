@@ -14,7 +14,6 @@ import math
 import platform
 from dataclasses import asdict, dataclass, replace
 from typing import Annotated, Any
-from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, Field, ValidationError
 
@@ -30,7 +29,7 @@ from charrnn.studies.swarm.colony import (
 )
 from charrnn.studies.swarm.command import training_command, with_data
 from charrnn.studies.swarm.hive import Hive, Plan
-from charrnn.studies.swarm.memory import Memory
+from charrnn.studies.swarm.memory import Memory, without_password
 from charrnn.studies.swarm.plan import Swarm, make_swarms
 from charrnn.studies.swarm.results import Results
 from charrnn.studies.swarm.space import Group, Range, corners
@@ -70,7 +69,7 @@ class Search:
             "texts": self.digests,
             "threads": None,
             "together": None,
-            "search": {"prune": self.prune, "storage": self.storage and _without_password(self.storage)},
+            "search": {"prune": self.prune, "storage": self.storage and without_password(self.storage)},
             "trials": self.trials,
             "command": self.command,
         }
@@ -118,12 +117,6 @@ class Search:
             DataError: its text cannot be used, or is too short.
         """
         return with_text(make_swarms(self.base, [point])[0], self.texts)
-
-
-def _without_password(storage: str) -> str:
-    """What may be written down of a database's URL."""
-    parts = urlsplit(storage)
-    return storage.replace(f":{parts.password}@", "@", 1) if parts.password else storage
 
 
 def _as_plain(values: list[Any] | Range) -> Any:
