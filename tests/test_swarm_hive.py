@@ -150,7 +150,7 @@ class TestPlanOfAHive:
             *(("config", 1), ("config", None), ("config", {}), ("axes", 3), ("axes", [3]), ("axes", [[]])),
             *(("axes", [[3]]), ("axes", [[{}]]), ("axes", [{"a": 1}]), ("axes", None), ("seeds", "two"), ("seeds", 0)),
             *(("seeds", None), ("seeds", 10**9), ("seeds", True), ("threads", "x"), ("threads", 0), ("together", -1)),
-            *(("together", [1]), ("texts", 5), ("texts", [1])),
+            *(("together", [1]), ("together", 1), ("threads", 1), ("texts", 5), ("texts", [1])),
         ],
     )
     def test_values_that_are_none(self, colony: Colony, key: str, value: Any, places: Places) -> None:

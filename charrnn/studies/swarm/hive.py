@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from charrnn.config.library import is_file, is_folder
 from charrnn.config.schema import MOST_THREADS
@@ -50,6 +50,12 @@ class _PlanForm(BaseModel):
     texts: list[str]
     threads: int | None = Field(ge=1, le=MOST_THREADS)
     together: int | None = Field(ge=1, le=1024)
+
+    @model_validator(mode="after")
+    def _is_arranged_or_not(self) -> _PlanForm:
+        if (self.threads is None) != (self.together is None):
+            raise ValueError("threads and together are chosen at once: give both, or null for both")
+        return self
 
 
 class Hive:
