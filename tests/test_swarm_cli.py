@@ -174,6 +174,12 @@ class TestGrid:
         assert [line for line in err.splitlines() if "warning" in line] == [f"warning: {said}"]
         assert " on cat.txt and 1 more" in err
 
+    def test_a_name_that_would_steer_the_terminal(self) -> None:
+        Path("\x1b[2J.txt").write_text(TEXT)
+        result = done(*GRID, "--vary", 'corpus.source="\\e[2J.txt"')
+        assert "source=\\x1b[2J.txt" in result.out
+        assert "\x1b" not in result.out + result.err
+
     def test_bytes(self) -> None:
         for vary, unit in (((), "byte"), (("--vary", "corpus.vocabulary=characters,bytes"), "symbol")):
             out = done(*GRID, *vary, *(() if vary else ("--set", "corpus.vocabulary=bytes"))).out

@@ -16,7 +16,7 @@ from charrnn.cli._options import config_option, data_option, device_option, set_
 from charrnn.cli._search import NewHive, new_search, refuse_mixed, refuse_other_kind, resumed_search, run_search
 from charrnn.cli._swarm_bar import SwarmBar, announce_measurement, interruptible, to_go_on
 from charrnn.cli._table import table
-from charrnn.cli._terminal import format_loss, say, warn
+from charrnn.cli._terminal import format_loss, printable, say, warn
 from charrnn.errors import CharRNNError, UsageError
 
 if TYPE_CHECKING:
@@ -205,7 +205,7 @@ def _show(hive: Hive, colony: Colony, animate: bool, as_json: bool, go_on: str) 
     from charrnn.studies.swarm.study import results_of
 
     results = results_of(colony, hive)
-    click.echo(json.dumps(results) if as_json else describe(results))
+    click.echo(json.dumps(results) if as_json else printable(describe(results)))
     for path in draw(hive, results, animate):
         say(f"Picture: {path}")
     failed = [bee for one in results["swarms"] for bee in one["bees"] if bee["status"] == "failed"]
