@@ -166,6 +166,7 @@ class TestAnswer:
         before = snapshot()
         assert {path.name for path in Path("runs").iterdir()} == {"small", "small-lr-find"}
         result = done("--config", "small.yaml", *QUICK)
+        assert ", 1 seed; " in result.out
         assert "runs/small-lr-find-2/lr-find.png" in result.err
         after = snapshot()
         assert {name: after.get(name) for name in before} == before

@@ -165,6 +165,13 @@ class TestCurves:
         assert [y for _, y in averaged] == pytest.approx([2.9, 2.85, 2.75, 2.65])
         assert len(validation) == 2
 
+    @pytest.mark.parametrize(("average", "said"), [(None, ""), (1, ""), (2, ", mean of 2 steps")])
+    def test_what_was_averaged_is_said(self, average: int | None, said: str) -> None:
+        figure = draw_runs([a_run("a", ROWS)], ["a"], average=average)
+        key = panel(figure, "loss").get_legend()
+        assert key is not None
+        assert key.get_texts()[0].get_text() == f"training{said}"
+
     def test_divergence_and_rollbacks_are_marked(self) -> None:
         rollback = {"step": 15, "epoch": 0.1, "seconds": 1.0, "rollback": 1, "lr_factor": 0.5}
         end = {"step": 45, "epoch": 0.1, "seconds": 1.0, "steps_not_finite": 1}

@@ -180,6 +180,11 @@ class TestLRFind:
         sweep, _, trials = (axis.get_ylabel() for axis in draw_lr_find(found, "", None).axes)
         assert sweep.endswith(f", {unit}") and trials.endswith(f", {unit}")
 
+    def test_one_seed(self) -> None:
+        one, two = ([a_sweep(n + 1) for n in range(seeds)] for seeds in (1, 2))
+        assert "the one seed" in legend(draw_lr_find(a_finding(*one), "", None).axes[0])
+        assert "all 2 seeds" in legend(draw_lr_find(a_finding(*two), "", None).axes[0])
+
     def test_nothing_is_marked_that_was_not_found(self) -> None:
         figure = draw_lr_find(a_finding(a_sweep(1)), "", None)
         assert len(figure.axes) == 2, "no trials and no clipping: neither a third panel nor a second scale"

@@ -291,7 +291,7 @@ class TestProcesses:
 
 
 def busy_for_long(killed: set[int]) -> list[int]:
-    """Processes of this one's that have computed since the last look."""
+    """Processes of this one's that train a bee, but for those killed."""
     return [pid for pid in children_of(os.getpid()) if pid not in killed and is_training(pid)]
 
 

@@ -157,7 +157,8 @@ def describe(finding: Finding, unit: str) -> str:
     plan, sweeps = finding.plan, finding.sweeps
     diverged = [f"{one.diverged_at:.1e}" for one in sweeps if one.diverged]
     lines = [
-        f"Sweep:       {plan.min_lr:g} to {plan.max_lr:g} in {plan.sweep_steps} steps, {plan.seeds} seeds; "
+        f"Sweep:       {plan.min_lr:g} to {plan.max_lr:g} in {plan.sweep_steps} steps, "
+        f"{plan.seeds} seed{'s' * (plan.seeds != 1)}; "
         + (f"diverged at {', '.join(diverged)}" if diverged else "none diverged"),
         "Suggestions: " + ", ".join(f"{name} {lr:.1e}" for name, lr in finding.suggestions.items()),
     ]

@@ -175,7 +175,7 @@ def _losses(axis: Axes, runs: Sequence[Run], average: int | None, log: bool) -> 
         _plot(axis, _series(run.metrics, "val_loss"), **line_style(number), **VALIDATION)
     loss_axis(axis, _drawn(axis), log)
     axis.set_ylabel(f"loss, nats/{_symbol(runs)}")
-    training = f"training, mean of {average} steps" if average else "training"
+    training = f"training, mean of {average} steps" if average and average > 1 else "training"
     validation = "validation" if any(run.history.evaluations for run in runs) else "validation (none yet)"
     handles = [Line2D([], [], color=GREY, label=training), Line2D([], [], color=GREY, label=validation, **VALIDATION)]
     axis.legend(handles=handles, fontsize="small", loc="best")

@@ -36,7 +36,8 @@ def _unit(found: dict[str, Any]) -> str:
 def _draw_sweep(axis: Axes, found: dict[str, Any]) -> None:
     band, seeds = found["band"], len(found["sweeps"])
     lrs, median = np.array(band["lrs"]), np.array(band["median"])
-    axis.fill_between(lrs, band["low"], band["high"], color=BLUE, alpha=0.2, linewidth=0, label=f"all {seeds} seeds")
+    of_all = f"all {seeds} seeds" if seeds > 1 else "the one seed"
+    axis.fill_between(lrs, band["low"], band["high"], color=BLUE, alpha=0.2, linewidth=0, label=of_all)
     axis.plot(lrs, median, color=BLUE, label="sweep: smoothed loss, median")
     axis.axhline(found["unigram"], color=GREY, linestyle=":", linewidth=1, label="unigram entropy")
     for name, lr in found["suggestions"].items():
