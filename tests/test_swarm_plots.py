@@ -491,6 +491,13 @@ class TestHeat:
         assert [cell.get_hatch() for cell in self._cells(figure).values()] == [None, "////"]
         assert len(draw_heat(self._hive(None, None)).axes) == 1, "no colours, no colour bar"
 
+    def test_those_that_failed_have_not_diverged(self) -> None:
+        hive = bare_hive(*(bare_swarm([], [1.0], [1.0], [1.0], fates=fates) for fates in ("ffe", "dfe", "dde")))
+        for number, swarm in enumerate(hive["swarms"]):
+            swarm.update(labels=[str(number)], diverged=2 / 3, median=None)
+        told = list(self._told(draw_heat(hive)).values())
+        assert told == ["failed", "diverged\n33 % div.", "diverged\n67 % div."]
+
     def test_small_differences_are_seen(self) -> None:
         told = self._told(draw_heat(self._hive(1.3654, 1.3629, 7.601e-4)))
         assert list(told.values()) == ["1.365", "1.363", "0.00076"]

@@ -65,7 +65,8 @@ def _norm(medians: list[float]) -> Normalize | None:
 
 
 def _draw_cell(axis: Axes, one: Place, norm: Normalize | None) -> None:
-    corner, median, share = (one.column - 0.48, one.row - 0.47), one.swarm["median"], one.swarm["diverged"]
+    corner, median = (one.column - 0.48, one.row - 0.47), one.swarm["median"]
+    share = one.swarm["diverged"] - fates(one.swarm)["failed"] / max(one.swarm["count"], 1)  # which are among them
     if median is None or norm is None:
         cell = Rectangle(corner, 0.96, 0.94, facecolor="#e8e8e8", edgecolor="#bbbbbb", hatch="////", linewidth=0)
         text, ink = _fate(one.swarm), "black"
@@ -74,7 +75,7 @@ def _draw_cell(axis: Axes, one: Place, norm: Normalize | None) -> None:
         cell = Rectangle(corner, 0.96, 0.94, facecolor=colour, linewidth=0)
         text, ink = short_number(median), "black" if luminance(colour) > 0.18 else "white"
     axis.add_patch(cell)
-    if share:
+    if share > 1e-9:
         text += f"\n{100 * share:.0f} % div."
     back = {"facecolor": "#e8e8e8", "linewidth": 0, "pad": 1.5} if median is None else None
     axis.text(one.column, one.row, text, ha="center", va="center", fontsize=SIZE, color=ink, bbox=back)
