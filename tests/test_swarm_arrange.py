@@ -4,18 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor, Future
+from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from typing import Any, cast
 
 import pytest
 
 from charrnn.config.schema import Config
-from charrnn.studies.swarm.arrange import Batched, arrange
+from charrnn.errors import CharRNNError
+from charrnn.studies.swarm.arrange import Batched, arrange, place_for
 from charrnn.studies.swarm.colony import Colony
 from charrnn.studies.swarm.local import LocalWorkplace
 from charrnn.studies.swarm.speed import Arrangement
 from charrnn.text.places import Places
-from tests.hives import bee_config, colony_of
+from tests.hives import bee_config, colony_of, make
 
 Rate = Callable[[int, int], float]  # of one process: its threads, and bees at a time -> steps of bees per second
 
@@ -53,6 +55,29 @@ def colony(places: Places, text_file: Path) -> Callable[..., Colony]:
         return colony_of(config.model_copy(update={"training": training}), places, seeds)
 
     return make
+
+
+@pytest.mark.parametrize(
+    ("error", "cause"),
+    [(BrokenProcessPool("it died"), "it died"), (MemoryError(), "MemoryError"), (RuntimeError("no\nroom"), "no room")],
+)
+def test_a_measurement_that_fails(
+    error: Exception, cause: str, colony: Callable[..., Colony], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever ``train`` has in words is no internal error here."""
+
+    def fails(*_: object) -> Arrangement:
+        raise error
+
+    monkeypatch.setattr("charrnn.studies.swarm.arrange.arrange", fails)
+    found = colony()
+    hive = make(found)
+    with (
+        pytest.raises(CharRNNError, match=f"failed: {cause}; where memory is short, give --jobs 1 --batched no"),
+        place_for(hive, found, None, None, "auto"),
+    ):
+        pass
+    assert hive.plan["threads"] is None
 
 
 def arranged(machine: Machine, colony: Colony, jobs: int | None = None, batched: Batched = "no") -> Arrangement:

@@ -174,6 +174,12 @@ class TestGrid:
         assert [line for line in err.splitlines() if "warning" in line] == [f"warning: {said}"]
         assert " on cat.txt and 1 more" in err
 
+    def test_one_that_cannot_fit(self) -> None:
+        for search in ((), ("--search",)):
+            words = " ".join((*GRID, "--vary", "model.hidden_size=65536", "--set", "model.num_layers=16", *search))
+            refused(words, "the training needs at least", "lower model.hidden_size")
+        assert not Path("runs").exists()
+
     def test_a_name_that_would_steer_the_terminal(self) -> None:
         Path("\x1b[2J.txt").write_text(TEXT)
         result = done(*GRID, "--vary", 'corpus.source="\\e[2J.txt"')

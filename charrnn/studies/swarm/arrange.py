@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Literal
 
 from charrnn.config.schema import Config
-from charrnn.errors import UsageError
+from charrnn.errors import CharRNNError, UsageError
 from charrnn.studies.swarm.bee import Task
 from charrnn.studies.swarm.colony import Colony
 from charrnn.studies.swarm.hive import Hive
@@ -21,6 +21,7 @@ from charrnn.studies.swarm.speed import (
     together_rate,
 )
 from charrnn.studies.swarm.work import Workplace
+from charrnn.training.memory import refuse_what_cannot_fit
 from charrnn.training.precision import choose_device
 from charrnn.training.stacked import stack_key, why_not_stacked
 
@@ -46,7 +47,7 @@ def place_for(
         return
     with LocalWorkplace(jobs) as place:
         if plan["threads"] is None:
-            arrangement = arrange(place, colony, jobs, batched)
+            arrangement = _measured(place, colony, jobs, batched)
             hive.write_plan({**plan, "threads": arrangement.threads, "together": arrangement.together})
         else:
             fitting = jobs or max(place.cores // plan["threads"], 1)
@@ -77,6 +78,17 @@ def _refuse_another_way(hive: Hive, colony: Colony, batched: Batched, jobs: int)
         )
 
 
+def _measured(place: LocalWorkplace, colony: Colony, jobs: int | None, batched: Batched) -> Arrangement:
+    try:
+        return arrange(place, colony, jobs, batched)
+    except (RuntimeError, MemoryError) as error:  # torch's, and that of a process that died
+        cause = " ".join(str(error).split()) or type(error).__name__
+        raise CharRNNError(
+            f"the measurement of how this machine is best used failed: {cause}; where memory is short, give --jobs 1 "
+            "--batched no, or a smaller network"
+        ) from error
+
+
 def arrange(place: LocalWorkplace, colony: Colony, jobs: int | None, batched: Batched) -> Arrangement:
     """How to use this machine, by a measurement of a second or two; ``jobs`` and the config's ``training.threads`` are
     what the user wants, if anything."""
@@ -100,11 +112,11 @@ def arrange(place: LocalWorkplace, colony: Colony, jobs: int | None, batched: Ba
 
 
 def refuse_impossible(colony: Colony, batched: Batched, cluster: Cluster | None) -> None:
-    """Raises UsageError where bees are to be stacked that cannot be, or trained on a device that is not here."""
+    """Raises UsageError where bees are to be stacked that cannot be, or trained here without the device or memory."""
     _refuse_unstackable(colony, batched)
-    if cluster is None:
-        for device in {swarm.config.training.device for swarm, _ in colony.swarms}:
-            choose_device(device)
+    for swarm, parcel in colony.swarms if cluster is None else ():
+        choose_device(swarm.config.training.device)
+        refuse_what_cannot_fit(len(parcel.text.vocabulary), swarm.config)
 
 
 def _refuse_unstackable(colony: Colony, batched: Batched) -> None:
