@@ -16,7 +16,7 @@ import pooch
 import pytest
 import requests
 
-from charrnn.cli._swarm_bar import interruptible, to_go_on
+from charrnn.cli._swarm_bar import SwarmBar, interruptible, to_go_on
 from charrnn.config.loader import load_config
 from charrnn.errors import ClusterLost
 from charrnn.runs.directory import RunFolder
@@ -277,6 +277,24 @@ def test_interrupted_and_resumed(batched: str) -> None:
     whole = done(*words, "--name", "whole", "--json")
     expected, found = (timeless(json.loads(result.out)) for result in (whole, resumed))
     assert differences({"all": expected}, {"all": found}) == []
+
+
+@pytest.mark.parametrize(
+    ("fates", "told"),
+    [
+        ("", ""),
+        ("eee", "median 1.5000 of 3"),
+        ("ede", "median 1.5000 of 3, 1 diverged"),
+        ("dfff", "no median of 4, 1 diverged, 3 failed"),
+    ],
+)
+def test_the_live_line_of_a_swarm(fates: str, told: str) -> None:
+    statuses = {"e": ("ended", 1.5), "d": ("diverged", None), "f": ("failed", None)}
+    with SwarmBar({"lr=0.01": "lr=0.01"}, 4) as bar:
+        for fate in fates:
+            status, loss = statuses[fate]
+            bar.landed(Mock(swarm="lr=0.01"), {"status": status, "val_loss": loss, "seconds": 1.0}, anew=True)
+        assert bar._line("lr=0.01").split(maxsplit=1) == ["lr=0.01", *filter(None, [told])]
 
 
 def test_two_at_once() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shlex
 import shutil
 import sys
@@ -127,11 +128,13 @@ class SwarmBar:
         return f", {format_seconds(left)} left"
 
     def _line(self, swarm: str) -> str:
+        from charrnn.plots.hive import STOPPED, fates
         from charrnn.studies.swarm.results import summary
 
-        found = summary(self._results[swarm])
-        if not found["count"]:
+        bees = self._results[swarm]
+        if not bees:
             return printable(f"  {self._labels[swarm]}")
-        median = "diverged" if found["median"] == float("inf") else format_loss(found["median"])
-        lost = f", {found['diverged']:.0%} diverged" if found["diverged"] else ""
-        return printable(f"  {self._labels[swarm]:40}  median {median} of {found['count']}{lost}")
+        loss, counts = summary(bees)["median"], fates({"bees": bees})
+        lost = [f"{counts[status]} {status}" for status in STOPPED if counts[status]]
+        median = f"median {format_loss(loss)}" if math.isfinite(loss) else "no median"
+        return printable(f"  {self._labels[swarm]:40}  {', '.join([f'{median} of {len(bees)}', *lost])}")
