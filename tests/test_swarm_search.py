@@ -464,6 +464,15 @@ class TestShared:
         assert asked[0] is not None
         assert slow.count == 1
 
+    def test_what_is_being_asked_for_is_no_combination_yet(self, lab: Lab) -> None:
+        """Another machine's, between its question and the answer."""
+        search, hive = planned(LR, trials=2, seeds=1)
+        flown(search, hive)
+        memory = search.memory(hive)
+        memory._study.ask()
+        assert memory.count == 3
+        assert [row["number"] for row in memory.rows()] == [0, 1]
+
     def test_other_seeds_or_settings_are_another_search(self) -> None:
         name = planned(LR)[0].name
         assert planned(LR, trials=99, out="other")[0].name == name

@@ -146,7 +146,10 @@ class Memory:
             self._study.tell(proposal.trial.number, median, state=state)
 
     def rows(self) -> list[dict[str, Any]]:
-        """Every trial that counts: number, state (complete, pruned, failed, running), median, what else is known."""
+        """Every trial that counts: number, state (complete, pruned, failed, running), median, what else is known.
+
+        One that another machine is just asking for has no settings yet, and may be given up for being too many.
+        """
         names = {"FAIL": "failed"}
         with self._explaining():
             return [
@@ -159,6 +162,7 @@ class Memory:
                     "reason": trial.user_attrs.get("reason"),
                 }
                 for number, trial in enumerate(self._counted())
+                if "settings" in trial.user_attrs
             ]
 
     @contextmanager
