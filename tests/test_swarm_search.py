@@ -493,11 +493,24 @@ class TestShared:
         search, _ = planned(LR, storage="postgresql://me:secret@host/db", out="a")
         assert search.plan["search"]["storage"] == "postgresql://me@host/db"
 
-    def test_what_is_shown_of_a_storage(self) -> None:
-        shown = "mysql+pymysql://me@host:33/db?x=1:2@3"
-        assert without_password(shown.replace("me@", "me:a:b@c@")) == shown
-        for without in (shown, "sqlite:///a:b@c.db", "a:b@c.log", "postgresql://me@host:33/a:b@c", "//a:b@c.log"):
-            assert without_password(without) == without
+    @pytest.mark.parametrize(
+        ("storage", "shown"),
+        [
+            ("mysql+pymysql://me:a:b@c@host:33/db?x=1:2@3", "mysql+pymysql://me@host:33/db?x=1:2@3"),
+            ("postgresql://me@server:secret@host/db", "postgresql://me@server@host/db"),
+            ("postgresql://me:s/e?c#r:et@host/db", "postgresql://me@host/db"),
+            ("postgresql://:secret@host/db", "postgresql://@host/db"),
+        ],
+    )
+    def test_what_is_shown_of_a_storage(self, storage: str, shown: str) -> None:
+        assert without_password(storage) == shown
+
+    @pytest.mark.parametrize(
+        "storage",
+        ["postgresql://me@host/db", "mysql://host:33/a:b", "sqlite:///a:b@c.db", "a:b@c.log", "//a:b@c.log"],
+    )
+    def test_without_a_password_all_is_shown(self, storage: str) -> None:
+        assert without_password(storage) == storage
 
 
 class TestPruning:

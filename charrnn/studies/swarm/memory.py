@@ -28,7 +28,8 @@ if TYPE_CHECKING:
 
 DIGITS = 4  # of a searched number, as in a grid's range: what a folder's name shows is then all there is
 PATIENCE_SECONDS = 3  # with a database that cannot be used yet
-PASSWORD = re.compile(r"(?<=://)([^/?#:@]*):[^/?#]*@")
+# As sqlalchemy reads it, where a user's name may have an @ and a password anything else; and one with an @ in it.
+PASSWORD = re.compile(r"(?<=://)([^:/]*):[^@]*@(?:[^/?#]*@)?")
 JOURNAL_START = b'{"op_code":'  # of every journal of Optuna's
 
 
