@@ -11,14 +11,18 @@ import pytest
 import torch
 from torch import Tensor
 
-from charrnn.config.schema import ModelConfig
-from charrnn.errors import UsageError
+from charrnn.config.loader import revise_config
+from charrnn.config.schema import Config, ModelConfig
+from charrnn.errors import DivergedError, UsageError
 from charrnn.model.charrnn import CharRNN, cross_entropy
 from charrnn.studies.doctor.probes.numerics import replay
 from charrnn.studies.doctor.questions import QUESTIONS
+from charrnn.text.places import Places
 from charrnn.training import precision
+from charrnn.training.loop import Loop
 from charrnn.training.precision import LARGEST_SCALE, Precision, choose_precision, precision_to_evaluate_in
 from tests.conftest import make_config
+from tests.helpers import Silent, begin
 from tests.replaying import FakeGraphs
 from tests.test_captured import SETTINGS, assert_same, plain_trainer, steps
 from tests.test_trainer import PLAIN, make_trainer
@@ -115,6 +119,17 @@ def test_a_gradient_beyond_float16_changes_nothing() -> None:
     stats = trainer.step(0.01)
     assert not torch.isfinite(stats.grad_norm)
     assert all(torch.equal(one, other) for one, other in zip(before, trainer.model.parameters(), strict=True))
+
+
+@pytest.mark.parametrize("kind", ["fp16", "fp32"])
+@pytest.mark.usefixtures("on_cpu")
+def test_a_training_that_stops_there_is_told_of_float32(kind: str, small_config: Config, places: Places) -> None:
+    session = begin(revise_config(small_config, [f"training.precision={kind}", "run.log_every=1"]), places)
+    with torch.no_grad():
+        session.trainer.model.decoder.weight.mul_(1e6 if kind == "fp16" else torch.inf)
+    with pytest.raises(DivergedError) as stopped:
+        Loop(session, Silent(), lambda: False).run()
+    assert str(stopped.value).endswith(", or --set training.precision=fp32") == (kind == "fp16")
 
 
 @pytest.mark.parametrize("cell", ["lstm", "gru"])

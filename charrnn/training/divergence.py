@@ -16,7 +16,9 @@ def diverged(session: Session, what: str) -> DivergedError:
         factor = max(factor, 10 * training.lr / score.lr)
     lower = " --set ".join(lower_rate(training, factor))
     again = " in a new run" if score.rollbacks else ""  # one that goes on keeps the factor as well
+    wider = ", or --set training.precision=fp32" if session.trainer.precision.kind == "fp16" else ""
     return DivergedError(
         f"{session.folder.path}: training diverged before step {session.trainer.steps}: {what} is not a finite number, "
-        f"at learning rate {score.lr:.3g}; the saved checkpoints are intact. Try a lower rate{again}: --set {lower}"
+        f"at learning rate {score.lr:.3g}; the saved checkpoints are intact. Try a lower rate{again}: "
+        f"--set {lower}{wider}"
     )
