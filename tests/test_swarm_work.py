@@ -24,7 +24,7 @@ from charrnn.studies.swarm.bee import Landed, Task, train_bees
 from charrnn.studies.swarm.hive import Hive
 from charrnn.studies.swarm.local import LocalExecutor, LocalWorkplace
 from charrnn.studies.swarm.texts import Parcel
-from charrnn.studies.swarm.work import Unit, landings, make_units
+from charrnn.studies.swarm.work import Crew, Unit, landings, make_units
 from charrnn.text.places import Places
 from tests.children import PATIENCE_SECONDS
 from tests.helpers import differences, never
@@ -134,6 +134,21 @@ class TestLandings:
             for some in landings(make_units(tasks_of(places, 3), 1, stacking_key), place, True, never):
                 landed += some
         assert {one.result["status"] for one in landed} <= {"ended"}
+
+    def test_what_landed_as_the_cluster_went_is_there(self, places: Places) -> None:
+        first, *others = make_units(tasks_of(places, 3), 1, stacking_key)
+        with Here() as place:
+            crew = Crew(place, keep_checkpoints=True)
+            for unit in (first, *others):
+                future: Future[list[Landed]] = Future()
+                crew.flying[future] = unit
+                if unit is first:
+                    future.set_result(landed_of(unit.tasks))
+                elif future.cancel():
+                    future.set_running_or_notify_cancel()
+            assert [one.task for one in crew.poll()] == list(first.tasks)
+            with pytest.raises(ClusterLost):
+                crew.poll()
 
     def test_a_stack_that_dies_is_tried_one_by_one(self, places: Places) -> None:
         def answer(tasks: tuple[Task, ...]) -> list[Landed]:

@@ -102,7 +102,8 @@ class Crew:
     def poll(self) -> list[Landed]:
         """What has landed, after a moment at most."""
         done, _ = wait(self.flying, timeout=POLL_SECONDS, return_when=FIRST_COMPLETED)
-        return [landed for future in done for landed in self._receive(future)]
+        landed = [future for future in done if not future.cancelled()]  # first: a cluster that is gone ends it all
+        return [one for future in landed or done for one in self._receive(future)]
 
     def _receive(self, future: Future[list[Landed]]) -> list[Landed]:
         unit = self.flying.pop(future)
