@@ -394,6 +394,13 @@ def test_a_device_that_is_not_there_leaves_no_hive(words: tuple[str, ...]) -> No
     assert not Path("runs").exists()
 
 
+@pytest.mark.parametrize("more", [(), ("--vary", "training.precision=fp32,fp16"), ("--search", "--trials", "2")])
+def test_a_precision_that_the_device_has_not_leaves_no_hive(more: tuple[str, ...]) -> None:
+    asked = () if "training.precision=fp32,fp16" in more else ("--set", "training.precision=fp16")
+    refused(" ".join((*GRID[:3], *VARY, "--device", "cpu", *asked, *more)), "precision fp16", "on GPUs only")
+    assert not Path("runs").exists()
+
+
 def test_the_text_has_changed() -> None:
     done(*GRID)
     Path("cat.txt").write_text(TEXT.upper())

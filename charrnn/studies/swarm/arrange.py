@@ -22,7 +22,7 @@ from charrnn.studies.swarm.speed import (
 )
 from charrnn.studies.swarm.work import Workplace
 from charrnn.training.memory import refuse_what_cannot_fit
-from charrnn.training.precision import choose_device
+from charrnn.training.precision import choose_device, choose_precision
 from charrnn.training.stacked import stack_key, why_not_stacked
 
 if TYPE_CHECKING:
@@ -112,10 +112,12 @@ def arrange(place: LocalWorkplace, colony: Colony, jobs: int | None, batched: Ba
 
 
 def refuse_impossible(colony: Colony, batched: Batched, cluster: Cluster | None) -> None:
-    """Raises UsageError where bees are to be stacked that cannot be, or trained here without the device or memory."""
+    """Raises UsageError where bees are to be stacked that cannot be, or trained here where the device, or what it can
+    compute, or the memory is not enough."""
     _refuse_unstackable(colony, batched)
     for swarm, parcel in colony.swarms if cluster is None else ():
-        choose_device(swarm.config.training.device)
+        training = swarm.config.training
+        choose_precision(training.precision, swarm.config.model, choose_device(training.device))
         refuse_what_cannot_fit(len(parcel.text.vocabulary), swarm.config)
 
 
