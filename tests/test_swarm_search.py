@@ -596,6 +596,16 @@ class TestAllProcesses:
 
 
 class TestWhatCannotBeTrained:
+    def test_a_precision_that_is_not_there_fails_its_own_combinations(self, lab: Lab) -> None:
+        """Of a batch, too, where it is found out before any bee flies."""
+        found = planned("training.precision=fp32,fp16", LR, settings=("training.device=cpu",))
+        results, _ = flown(*found, together=2)
+        for one in results["trials"]:
+            lost = one["settings"]["training.precision"] == "fp16"
+            assert one["state"] == ("failed" if lost else "complete")
+            assert not lost or "float16 is fast on GPUs only" in one["reason"]
+        assert len({one["state"] for one in results["trials"]}) == 2
+
     def test_is_told_and_passed_over(self, lab: Lab) -> None:
         """Tied weights need equal sizes; a window longer than the text cannot be filled."""
         vary = ("model.hidden_size=4,8", "model.tie_weights=true,false", "training.seq_len=5,900000")

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from statistics import median
 from typing import Any, Protocol
 
-from charrnn.errors import ConfigError, DataError
+from charrnn.errors import UsageError
 from charrnn.studies.swarm.arrange import stacking_key
 from charrnn.studies.swarm.bee import Task
 from charrnn.studies.swarm.colony import task_of
@@ -96,7 +96,9 @@ class _Flock:
             return False
         try:
             swarm, parcel = self.search.swarm(proposal.point)
-        except (ConfigError, DataError) as error:
+            if self.arrangement.together > 1:  # what is stacked is decided here, where its device may not be
+                stacking_key(Task(swarm.name, swarm.config))
+        except UsageError as error:
             self.memory.refuse(proposal, str(error))
             self.watcher.skipped(self.search.seeds)
             return True
