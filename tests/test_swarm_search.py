@@ -26,6 +26,7 @@ import optuna
 import pytest
 from matplotlib.axes import Axes
 
+from charrnn.cli._search import password_again
 from charrnn.config.loader import dump_config
 from charrnn.config.schema import Config
 from charrnn.errors import CharRNNError, ConfigError, DataError
@@ -492,6 +493,13 @@ class TestShared:
     def test_a_database_keeps_its_password_to_itself(self) -> None:
         search, _ = planned(LR, storage="postgresql://me:secret@host/db", out="a")
         assert search.plan["search"]["storage"] == "postgresql://me@host/db"
+
+    def test_what_goes_on_is_told_that_it_wants_the_password_again(self) -> None:
+        assert password_again("postgresql://me:secret@host/db") == (
+            " --storage postgresql://me@host/db, with its password, which is not kept"
+        )
+        for storage in (None, "shared.log", "sqlite:///shared.db", "postgresql://me@host/db"):
+            assert password_again(storage) == ""
 
     @pytest.mark.parametrize(
         ("storage", "shown"),

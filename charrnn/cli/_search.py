@@ -211,7 +211,7 @@ def run_search(
     batched = "no" if search.prune else batched
     left = max(search.trials - memory.count, 0)
     announce_measurement(hive, search.colony, cluster, jobs, batched)
-    go_on = to_go_on(hive, cluster, checkpoints, animate=False)
+    go_on = to_go_on(hive, cluster, checkpoints, animate=False) + password_again(search.storage)
     with (
         interruptible(go_on) as interrupts,
         place_for(hive, search.colony, cluster, jobs, batched) as (place, arrangement),
@@ -227,6 +227,15 @@ def run_search(
         usual = "it diverged; search lower rates" if diverged else "all were pruned, or still run"
         reason = next((row["reason"] for row in results["trials"] if row["reason"]), usual)
         raise CharRNNError(f"{hive.path}: no combination finished successfully; the first one: {reason}")
+
+
+def password_again(storage: str | None) -> str:
+    """What the command that goes on lacks: a password is kept nowhere."""
+    from charrnn.studies.swarm.memory import without_password
+
+    if storage is None or without_password(storage) == storage:
+        return ""
+    return f" --storage {without_password(storage)}, with its password, which is not kept"
 
 
 def _draw(hive: Hive, results: dict[str, Any]) -> None:

@@ -60,6 +60,8 @@ def main() -> int:
     settings = [f"training.device={options.device}"]
     try:
         config = load_config(find_config(options.config), settings)
+        if any(not one.startswith("nanogpt=") for one in options.peer):
+            raise PeerError("--peer: only nanogpt=PATH has a recipe for a GPU")
         checkouts = find_checkouts(options.peer)
         text = load_text(config.corpus, Places.from_environment())
         prepare_process(None)
