@@ -154,11 +154,12 @@ def _keep(finding: Finding, session: Session, file: Path, write: bool, changed: 
 
 def describe(finding: Finding, unit: str) -> str:
     """The answer in words and numbers, of losses per ``unit``."""
+    from charrnn.config.wording import counted
+
     plan, sweeps = finding.plan, finding.sweeps
     diverged = [f"{one.diverged_at:.1e}" for one in sweeps if one.diverged]
     lines = [
-        f"Sweep:       {plan.min_lr:g} to {plan.max_lr:g} in {plan.sweep_steps} steps, "
-        f"{plan.seeds} seed{'s' * (plan.seeds != 1)}; "
+        f"Sweep:       {plan.min_lr:g} to {plan.max_lr:g} in {plan.sweep_steps} steps, {counted(plan.seeds, 'seed')}; "
         + (f"diverged at {', '.join(diverged)}" if diverged else "none diverged"),
         "Suggestions: " + ", ".join(f"{name} {lr:.1e}" for name, lr in finding.suggestions.items()),
     ]

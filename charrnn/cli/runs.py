@@ -16,6 +16,7 @@ import click
 from charrnn.cli._complete import folders, run_names, runs_in
 from charrnn.cli._table import table
 from charrnn.cli._terminal import format_bytes, format_loss, format_seconds, printable, say
+from charrnn.config.wording import counted
 from charrnn.errors import UsageError
 
 if TYPE_CHECKING:
@@ -84,7 +85,7 @@ def ls(folder: Path | None, sort: str, as_json: bool) -> None:
     else:
         say(f"{place}: no runs yet; 'charrnn train --config quickstart.yaml' makes one")
     if others and not as_json:
-        say(f"{others:,} other folder{'s' * (others > 1)} in {place} left out: not charrnn's, or not to be read")
+        say(f"{counted(others, 'other folder')} in {place} left out: not charrnn's, or not to be read")
 
 
 def _sorted(listed: list[Listed], sort: str) -> list[Listed]:

@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import EngFormatter
 
-from charrnn.config.wording import symbol
+from charrnn.config.wording import counted, symbol
 from charrnn.errors import CheckpointError
 from charrnn.plots.figures import (
     BLUE,
@@ -260,7 +260,7 @@ def _legend(figure: Figure, runs: Sequence[Run], labels: Sequence[str]) -> None:
 
 def _fate(run: Run) -> str:
     rollbacks = len(run.rollbacks)
-    told = [f"{rollbacks} rollback" + "s" * (rollbacks > 1)] if rollbacks else []
+    told = [counted(rollbacks, "rollback")] if rollbacks else []
     told += [f"diverged at step {run.metrics[-1]['step']:,}"] if run.diverged else []
     told += ["no log line yet"] if not run.history.logs and not run.diverged else []
     return f" ({', '.join(told)})" if told else ""

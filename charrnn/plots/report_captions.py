@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from charrnn.config.wording import symbol
+from charrnn.config.wording import counted, symbol
 from charrnn.runs.metrics import Row
 from charrnn.runs.run import Run
 
@@ -91,7 +91,7 @@ def _clipped_share(logs: Sequence[Row]) -> float | None:
 
 def _events(run: Run) -> Iterator[str]:
     if rollbacks := len(run.rollbacks):
-        yield f"{rollbacks} rollback{'s' * (rollbacks > 1)}."
+        yield f"{counted(rollbacks, 'rollback')}."
     if run.diverged:
         yield f"Diverged at step {run.metrics[-1]['step']:,}."
 
